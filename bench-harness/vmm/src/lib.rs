@@ -1,0 +1,3 @@
+//! A small KVM virtual machine monitor for one freestanding guest, and the in-process stand-in for
+//! hosts without KVM.
+

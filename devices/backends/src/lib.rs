@@ -1,0 +1,3 @@
+//! Where a device's data goes: block and network backends.
+
+pub mod block;

@@ -1,0 +1,494 @@
+//! Workers on threads of their own.
+
+#![expect(unsafe_code, reason = "CPU affinity and a thread's CPU clock have no safe interface")]
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::thread::JoinHandleExt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::worker::{Executor, Progress, Source, Worker, WorkerHandle};
+
+/// How a [`ThreadExecutor`] runs its threads.
+#[derive(Clone, Debug)]
+pub struct ThreadOptions {
+    /// How many threads; workers are dealt to them in turn. At least 1.
+    pub threads: usize,
+    /// Processors to pin the threads to, dealt in turn; none leaves them to the scheduler.
+    pub cpus: Vec<usize>,
+    /// How long a thread polls its idle workers before it sleeps. Polling saves the guest its
+    /// doorbells and the host a wake-up (tens of microseconds), and costs at most this much CPU time
+    /// for each time the workers run dry. Zero sleeps at once.
+    pub busy_poll: Duration,
+}
+
+impl Default for ThreadOptions {
+    fn default() -> Self {
+        Self { threads: 1, cpus: Vec::new(), busy_poll: Duration::from_micros(50) }
+    }
+}
+
+/// Runs workers on a fixed set of threads, each an epoll loop over the workers dealt to it.
+///
+/// Dropping it quiesces all workers, waits for that, and ends the threads.
+pub struct ThreadExecutor {
+    threads: Vec<Thread>,
+    next: AtomicUsize,
+}
+
+struct Thread {
+    shared: Arc<Shared>,
+    join: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    wake: EventFd,
+    /// Whether `inbox` may hold something; lets the loop poll without taking the lock.
+    posted: AtomicBool,
+    inbox: Mutex<Inbox>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    new: Vec<Running>,
+    exit: bool,
+}
+
+/// What a handle and its thread share.
+struct Ticket {
+    state: Mutex<TicketState>,
+    stopped: Condvar,
+    stopping: AtomicBool,
+    abandoned: AtomicBool,
+}
+
+#[derive(Default)]
+struct TicketState {
+    /// The worker, back from its thread.
+    worker: Option<Box<dyn Worker>>,
+}
+
+struct Running {
+    worker: Box<dyn Worker>,
+    sources: Vec<Source>,
+    ticket: Arc<Ticket>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ThreadExecutor {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// When a thread, its epoll set or its wake-up eventfd cannot be made, or a processor that was
+    /// named cannot be used.
+    pub fn new(name: &str, options: &ThreadOptions) -> io::Result<Self> {
+        let mut executor = Self { threads: Vec::new(), next: AtomicUsize::new(0) };
+        for index in 0..options.threads.max(1) {
+            let shared = Arc::new(Shared {
+                wake: EventFd::new(EFD_NONBLOCK)?,
+                posted: AtomicBool::new(false),
+                inbox: Mutex::default(),
+            });
+            let mut event_loop = EventLoop::new(shared.clone(), options.busy_poll)?;
+            let cpu = options.cpus.get(index.checked_rem(options.cpus.len()).unwrap_or(0)).copied();
+            let (ready, started) = std::sync::mpsc::channel();
+            let join =
+                std::thread::Builder::new().name(format!("{name}-{index}")).spawn(move || {
+                    let pinned = cpu.map_or(Ok(()), pin_to);
+                    let run = pinned.is_ok();
+                    let _ = ready.send(pinned);
+                    if run {
+                        event_loop.run();
+                    }
+                })?;
+            executor.threads.push(Thread { shared, join: Some(join) });
+            started.recv().map_err(|_| io::Error::other("device thread died at its start"))??;
+        }
+        Ok(executor)
+    }
+
+    /// CPU time that the executor's threads have used so far.
+    pub fn cpu_time(&self) -> Duration {
+        self.threads.iter().filter_map(|thread| thread.join.as_ref()).map(thread_cpu_time).sum()
+    }
+}
+
+impl Executor for ThreadExecutor {
+    fn spawn(&self, _name: &str, worker: Box<dyn Worker>) -> io::Result<Box<dyn WorkerHandle>> {
+        let index = self.next.fetch_add(1, Ordering::Relaxed) % self.threads.len();
+        let shared = self.threads[index].shared.clone();
+        let ticket = Arc::new(Ticket {
+            state: Mutex::default(),
+            stopped: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+        });
+        let sources = worker.sources();
+        lock(&shared.inbox).new.push(Running { worker, sources, ticket: ticket.clone() });
+        shared.post();
+        Ok(Box::new(Handle { shared, ticket }))
+    }
+}
+
+impl Drop for ThreadExecutor {
+    fn drop(&mut self) {
+        for thread in &self.threads {
+            lock(&thread.shared.inbox).exit = true;
+            thread.shared.post();
+        }
+        for thread in &mut self.threads {
+            if let Some(join) = thread.join.take() {
+                // A panic there has been reported by the panic hook already.
+                let _ = join.join();
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn post(&self) {
+        self.posted.store(true, Ordering::Release);
+        // It can fail only by being full, and then the loop is awake.
+        let _ = self.wake.write(1);
+    }
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+    ticket: Arc<Ticket>,
+}
+
+impl WorkerHandle for Handle {
+    fn wake(&self) {
+        self.shared.post();
+    }
+
+    fn stop(&mut self) {
+        if !self.ticket.stopping.swap(true, Ordering::AcqRel) {
+            self.shared.post();
+        }
+    }
+
+    fn take(&mut self) -> Option<Box<dyn Worker>> {
+        lock(&self.ticket.state).worker.take()
+    }
+
+    fn wait(&mut self, limit: Duration) -> Option<Box<dyn Worker>> {
+        self.stop();
+        let state = lock(&self.ticket.state);
+        let (mut state, _) = self
+            .ticket
+            .stopped
+            .wait_timeout_while(state, limit, |state| state.worker.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        state.worker.take()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.ticket.abandoned.store(true, Ordering::Release);
+        self.stop();
+    }
+}
+
+/// How often a stopping worker is looked at when none of its sources rings.
+const STOPPING_TICK_MS: i32 = 1;
+/// In an epoll event's data, beside the descriptor: an eventfd to be read.
+const DRAIN: u64 = 1 << 32;
+
+struct EventLoop {
+    shared: Arc<Shared>,
+    epoll: Epoll,
+    busy_poll: Duration,
+    workers: Vec<Running>,
+    exiting: bool,
+}
+
+impl EventLoop {
+    fn new(shared: Arc<Shared>, busy_poll: Duration) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        let this = Self { shared, epoll, busy_poll, workers: Vec::new(), exiting: false };
+        this.watch(Source::Event(this.shared.wake.as_raw_fd()))?;
+        Ok(this)
+    }
+
+    fn watch(&self, source: Source) -> io::Result<()> {
+        let (fd, drain) = match source {
+            Source::Event(fd) => (fd, DRAIN),
+            Source::Readable(fd) => (fd, 0),
+        };
+        let data = drain | u64::from(fd.cast_unsigned());
+        self.epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, data))
+    }
+
+    fn unwatch(&self, source: Source) {
+        let (Source::Event(fd) | Source::Readable(fd)) = source;
+        // It fails only if the descriptor is closed, and then it is no longer watched either.
+        let _ = self.epoll.ctl(ControlOperation::Delete, fd, EpollEvent::default());
+    }
+
+    fn run(&mut self) {
+        let mut idle_since = None;
+        loop {
+            if self.shared.posted.swap(false, Ordering::AcqRel) {
+                self.receive();
+                idle_since = None;
+            }
+            let (progress, stopping) = self.service();
+            if self.exiting && self.workers.is_empty() {
+                return;
+            }
+            if progress == Progress::More {
+                idle_since = None;
+                continue;
+            }
+            if !stopping {
+                let since = *idle_since.get_or_insert_with(Instant::now);
+                if since.elapsed() < self.busy_poll {
+                    std::hint::spin_loop();
+                    continue;
+                }
+                if self.prepare_to_wait() == Progress::More {
+                    idle_since = None;
+                    continue;
+                }
+            }
+            self.wait(if stopping { STOPPING_TICK_MS } else { -1 });
+            idle_since = None;
+        }
+    }
+
+    fn receive(&mut self) {
+        let (new, exit) = {
+            let mut inbox = lock(&self.shared.inbox);
+            (std::mem::take(&mut inbox.new), inbox.exit)
+        };
+        self.exiting |= exit;
+        for running in new {
+            for &source in &running.sources {
+                if let Err(error) = self.watch(source) {
+                    // Descriptors of a live worker can always be watched, short of exhaustion; then
+                    // the worker is still serviced whenever anything else happens on this thread.
+                    eprintln!("paraslot: cannot watch {source:?}: {error}");
+                }
+            }
+            self.workers.push(running);
+        }
+    }
+
+    /// One unit of work for every worker; also says whether any is being stopped.
+    fn service(&mut self) -> (Progress, bool) {
+        let mut all = Progress::Idle;
+        let mut stopping = false;
+        let mut index = 0;
+        while let Some(running) = self.workers.get_mut(index) {
+            if !self.exiting && !running.ticket.stopping.load(Ordering::Acquire) {
+                all = all.or(running.worker.service());
+            } else if running.worker.quiesce() == Progress::Idle {
+                let running = self.workers.swap_remove(index);
+                self.retire(running);
+                continue;
+            } else {
+                stopping = true;
+            }
+            index += 1;
+        }
+        (all, stopping)
+    }
+
+    fn retire(&self, running: Running) {
+        let Running { worker, sources, ticket } = running;
+        for source in sources {
+            self.unwatch(source);
+        }
+        if !ticket.abandoned.load(Ordering::Acquire) {
+            lock(&ticket.state).worker = Some(worker);
+            ticket.stopped.notify_all();
+        }
+    }
+
+    fn prepare_to_wait(&mut self) -> Progress {
+        self.workers
+            .iter_mut()
+            .fold(Progress::Idle, |progress, running| progress.or(running.worker.prepare_to_wait()))
+    }
+
+    fn wait(&self, timeout_ms: i32) {
+        let mut events = [EpollEvent::default(); 32];
+        // An error is an interruption by a signal; the loop looks at everything again anyway.
+        let count = self.epoll.wait(timeout_ms, &mut events).unwrap_or(0);
+        for event in events.iter().take(count) {
+            if event.data() & DRAIN != 0 {
+                drain(event.data());
+            }
+        }
+    }
+}
+
+fn drain(data: u64) {
+    let mut counter = [0u8; 8];
+    let fd = RawFd::try_from(data & !DRAIN).unwrap_or(-1);
+    // SAFETY: the buffer is valid for its eight bytes; a descriptor that is no longer open makes
+    // the call fail without effect.
+    unsafe { libc::read(fd, counter.as_mut_ptr().cast(), counter.len()) };
+}
+
+/// Pins the calling thread to one processor.
+///
+/// # Errors
+/// When there is no such processor or it is not allowed.
+pub fn pin_to(cpu: usize) -> io::Result<()> {
+    // SAFETY: an all-zero cpu_set_t is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    if cpu >= 8 * size_of::<libc::cpu_set_t>() {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: `cpu` was checked against the set's size, and `set` is ours.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: `set` is a valid set of the size given; pid 0 is the calling thread.
+    let result = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// CPU time that a thread has used; zero where the clock cannot be read.
+fn thread_cpu_time(thread: &JoinHandle<()>) -> Duration {
+    let mut clock = 0;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the thread has not been joined, since we hold its handle, so its id is valid.
+    if unsafe { libc::pthread_getcpuclockid(thread.as_pthread_t(), &raw mut clock) } != 0 {
+        return Duration::ZERO;
+    }
+    // SAFETY: `time` is valid for writes.
+    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
+        return Duration::ZERO;
+    }
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    /// Counts what is written to an eventfd-like counter; holds back its last item when gated.
+    struct Counter {
+        event: EventFd,
+        input: Arc<AtomicUsize>,
+        done: Arc<AtomicUsize>,
+        gate: Arc<AtomicBool>,
+    }
+
+    impl Worker for Counter {
+        fn sources(&self) -> Vec<Source> {
+            vec![Source::Event(self.event.as_raw_fd())]
+        }
+        fn service(&mut self) -> Progress {
+            if self.input.load(Ordering::SeqCst) == 0 {
+                return Progress::Idle;
+            }
+            self.input.fetch_sub(1, Ordering::SeqCst);
+            self.done.fetch_add(1, Ordering::SeqCst);
+            Progress::More
+        }
+        fn prepare_to_wait(&mut self) -> Progress {
+            if self.input.load(Ordering::SeqCst) == 0 { Progress::Idle } else { Progress::More }
+        }
+        fn quiesce(&mut self) -> Progress {
+            if self.gate.load(Ordering::SeqCst) { Progress::More } else { Progress::Idle }
+        }
+    }
+
+    struct Fixture {
+        event: EventFd,
+        input: Arc<AtomicUsize>,
+        done: Arc<AtomicUsize>,
+        gate: Arc<AtomicBool>,
+    }
+
+    impl Fixture {
+        fn new() -> (Self, Box<Counter>) {
+            let event = EventFd::new(EFD_NONBLOCK).unwrap();
+            let this = Self {
+                event: event.try_clone().unwrap(),
+                input: Arc::default(),
+                done: Arc::default(),
+                gate: Arc::default(),
+            };
+            let worker = Counter {
+                event,
+                input: this.input.clone(),
+                done: this.done.clone(),
+                gate: this.gate.clone(),
+            };
+            (this, Box::new(worker))
+        }
+        fn until_done(&self, count: usize) {
+            while self.done.load(Ordering::SeqCst) != count {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    fn executor(busy_poll: Duration) -> ThreadExecutor {
+        ThreadExecutor::new("test", &ThreadOptions { busy_poll, ..Default::default() }).unwrap()
+    }
+
+    #[test]
+    fn a_sleeping_worker_is_woken_by_its_source() {
+        let executor = executor(Duration::ZERO);
+        let (fixture, worker) = Fixture::new();
+        let _handle = executor.spawn("counter", worker).unwrap();
+        for round in 1..=50 {
+            fixture.input.fetch_add(2, Ordering::SeqCst);
+            fixture.event.write(1).unwrap();
+            fixture.until_done(round * 2);
+        }
+    }
+
+    #[test]
+    fn a_worker_is_given_back_only_when_it_is_quiet() {
+        let executor = executor(Duration::from_micros(10));
+        let (fixture, worker) = Fixture::new();
+        fixture.gate.store(true, Ordering::SeqCst);
+        let mut handle = executor.spawn("counter", worker).unwrap();
+        handle.stop();
+        assert!(handle.wait(Duration::from_millis(5)).is_none());
+        assert!(handle.take().is_none());
+        fixture.gate.store(false, Ordering::SeqCst);
+        let worker = handle.wait(Duration::from_secs(60)).expect("quiet by now");
+        // Started again, it goes on.
+        let _handle = executor.spawn("counter", worker).unwrap();
+        fixture.input.fetch_add(1, Ordering::SeqCst);
+        fixture.event.write(1).unwrap();
+        fixture.until_done(1);
+    }
+
+    #[test]
+    fn dropping_a_handle_or_the_executor_drops_the_worker() {
+        let executor = executor(Duration::ZERO);
+        let (first, worker) = Fixture::new();
+        drop(executor.spawn("first", worker).unwrap());
+        let (second, worker) = Fixture::new();
+        let _kept = executor.spawn("second", worker).unwrap();
+        drop(executor);
+        assert_eq!(Arc::strong_count(&first.input), 1);
+        // Its handle could still take it.
+        assert_eq!(Arc::strong_count(&second.input), 2);
+    }
+
+    #[test]
+    fn a_processor_that_is_not_there_is_an_error() {
+        let options = ThreadOptions { cpus: vec![usize::MAX], ..Default::default() };
+        assert!(ThreadExecutor::new("test", &options).is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! Registers that a guest can read without an exit.
+
+#![expect(unsafe_code, reason = "memory that is shared with a guest is mapped by hand")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::FromRawFd;
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU32;
+
+/// Bytes in a page, the granularity at which hosts map memory into a guest.
+pub const PAGE_SIZE: usize = 4096;
+
+/// Pages that hold a device's registers, so that a host may map them, read-only, over the BAR.
+///
+/// Good for registers without read side effects: the guest's reads then cost a memory access instead
+/// of an exit, while its writes still reach the device. The device is the only writer. A host that
+/// does not map it loses nothing but time, since `bar_read` answers the same.
+pub struct SharedPage {
+    memory: NonNull<AtomicU32>,
+    len: usize,
+    file: File,
+}
+
+// SAFETY: the mapping is owned, stays where it is until drop, and is only accessed as atomics.
+unsafe impl Send for SharedPage {}
+// SAFETY: as above.
+unsafe impl Sync for SharedPage {}
+
+impl SharedPage {
+    /// Zeroed memory of at least `len` bytes, rounded up to whole pages.
+    ///
+    /// # Errors
+    /// When the kernel has no memory file or mapping to give.
+    pub fn new(len: usize) -> io::Result<Self> {
+        let len = len.max(1).next_multiple_of(PAGE_SIZE);
+        let flags = libc::MFD_CLOEXEC;
+        // SAFETY: the name is a C string; the call has no other memory argument.
+        let fd = unsafe { libc::memfd_create(c"paraslot-registers".as_ptr(), flags) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` was just made and belongs to nobody else.
+        let file = unsafe { File::from_raw_fd(fd) };
+        file.set_len(len as u64)?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let memory =
+            unsafe { libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, fd, 0) };
+        if memory == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let memory = NonNull::new(memory.cast()).ok_or_else(io::Error::last_os_error)?;
+        Ok(Self { memory, len, file })
+    }
+
+    /// Bytes, a multiple of the page size.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Never.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The 32-bit words. The guest sees a store as soon as it is made.
+    pub fn words(&self) -> &[AtomicU32] {
+        // SAFETY: the mapping is `len` bytes long, page-aligned, zero-initialised and lives as long
+        // as `self`; nothing but atomic accesses is made to it on this side.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.len / 4) }
+    }
+
+    /// Where the pages are in this process, for a host that maps them into a guest.
+    pub fn host_address(&self) -> NonNull<u8> {
+        self.memory.cast()
+    }
+
+    /// The memory file, for a host in another process.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for SharedPage {
+    fn drop(&mut self) {
+        // SAFETY: unmaps what `new` mapped; no reference into it outlives `self`.
+        unsafe { libc::munmap(self.memory.as_ptr().cast(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn what_is_stored_is_seen_through_the_file() {
+        let page = SharedPage::new(100).unwrap();
+        assert_eq!((page.len(), page.words().len()), (4096, 1024));
+        page.words()[2].store(0x0403_0201, Ordering::Release);
+        let mut bytes = Vec::new();
+        page.file().try_clone().unwrap().read_to_end(&mut bytes).unwrap();
+        assert_eq!((bytes.len(), &bytes[7..13]), (4096, [0, 1, 2, 3, 4, 0].as_slice()));
+    }
+}

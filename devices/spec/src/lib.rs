@@ -1,0 +1,16 @@
+//! Register layouts and constants of every device's guest interface.
+//!
+//! Data only, `no_std`, one item per register or structure with its section cited, shared by the
+//! device models and the front-end drivers. Integers in structures are little-endian unless said
+//! otherwise; reserved fields are private and zero.
+//!
+//! Sources: PCI Local Bus 3.0 and PCI Express Base 5.0 for [`pci`]; Virtual I/O Device 1.4 for
+//! [`virtio`] and [`virtio_blk`]; Serial ATA AHCI 1.3.1 for [`ahci`]; ATA/ATAPI Command Set 4 for
+//! [`ata`].
+#![no_std]
+
+pub mod ahci;
+pub mod ata;
+pub mod pci;
+pub mod virtio;
+pub mod virtio_blk;

@@ -1,0 +1,46 @@
+//! Which chains the device has.
+
+/// A set of chain heads. A head can be in it once: a driver that makes a chain available again
+/// before it got it back would otherwise have the device complete it twice, and hold more requests
+/// than the queue has entries.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    bits: Box<[u64]>,
+    count: u16,
+}
+
+fn place(head: u16) -> (usize, u64) {
+    (usize::from(head / 64), 1 << (head % 64))
+}
+
+impl InFlight {
+    pub(super) fn new(size: u16) -> Self {
+        Self { bits: vec![0; usize::from(size).div_ceil(64)].into(), count: 0 }
+    }
+
+    pub(super) fn len(&self) -> u16 {
+        self.count
+    }
+
+    /// Adds a head; `false` if it was there, or there is no such place.
+    pub(super) fn insert(&mut self, head: u16) -> bool {
+        let (word, bit) = place(head);
+        let Some(word) = self.bits.get_mut(word).filter(|word| **word & bit == 0) else {
+            return false;
+        };
+        *word |= bit;
+        self.count += 1;
+        true
+    }
+
+    /// Takes a head out; `false` if it was not there.
+    pub(super) fn remove(&mut self, head: u16) -> bool {
+        let (word, bit) = place(head);
+        let Some(word) = self.bits.get_mut(word).filter(|word| **word & bit != 0) else {
+            return false;
+        };
+        *word &= !bit;
+        self.count -= 1;
+        true
+    }
+}
