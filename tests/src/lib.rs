@@ -1,1 +1,7 @@
-//! Being built.
+//! What the tests that span crates share.
+
+pub mod bench;
+pub mod fuzz;
+pub mod memory;
+pub mod scripts;
+pub mod targets;

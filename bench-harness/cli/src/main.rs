@@ -1,1 +1,66 @@
-fn main() {}
+//! Compares paravirtual and emulated PCI devices inside a KVM guest.
+//!
+//! `paraslot` alone measures both families on this machine's KVM, shows a table and writes
+//! `target/paraslot/latest/results.json` and `report.md`. Its exit status is 0, 1 if something
+//! failed, and 2 if the command line made no sense; either way there is one line that says why.
+
+mod args;
+mod bench;
+mod collect;
+mod counted;
+mod devices;
+mod doctor;
+mod error;
+mod image;
+mod list;
+mod machine;
+mod plan;
+mod run;
+mod spec;
+mod storage;
+mod sys;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Command, CommandLine};
+
+fn main() -> ExitCode {
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
+        // Help and version are no errors.
+        Err(error) if !error.use_stderr() => {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return complain(&args::refusal(&error), 2),
+    };
+    let result = match line.command.unwrap_or(Command::Run(line.run)) {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::List => {
+            show(&list::text());
+            Ok(())
+        }
+        Command::Doctor => {
+            let report = doctor::Report::look();
+            show(&report.to_string());
+            return if report.usable() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error::line(&error), error::status(&error)),
+    }
+}
+
+/// Writes to the standard output, which may be a pipe that is closed.
+fn show(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn complain(line: &str, status: u8) -> ExitCode {
+    eprintln!("paraslot: {line}");
+    ExitCode::from(status)
+}

@@ -1,1 +1,70 @@
-//! Being built.
+//! AHCI: the emulated SATA host bus adapter, with ATA disks at its ports.
+//!
+//! [`Ahci`] is an ICH9-class HBA (8086:2922) that complies with Serial ATA AHCI 1.3.1, as a
+//! [`PciDevice`](paraslot_pci::PciDevice). Stock drivers of firmware and operating systems know it.
+//!
+//! # How it works
+//! A vCPU's write to PxCI sets bits in the port's registers and rings the port's worker; it submits
+//! no I/O. The worker fetches the command once, checks it, and hands the guest's own memory to the
+//! [`BlockQueue`](paraslot_backends::block::BlockQueue); when operations complete it posts the FIS,
+//! clears PxCI or PxSACT, sets PxIS and IS, and raises one interrupt for all that it found.
+//!
+//! No register has a side effect when read. They lie in a page that a host may map, read-only, over
+//! ABAR ([`Layout::windows`](paraslot_pci::Layout::windows)): then reads cost no exit, and a queued
+//! command at depth 1 costs a driver like Linux's its four writes: PxSACT, PxCI, PxIS, IS. The page is
+//! current before an access returns and before an interrupt is raised.
+//!
+//! Resets are asynchronous where they have to be: GHC.HR and PxCMD.CR read one, and a device after
+//! COMRESET stays busy, until the last operation that is with a backend has come back. So once a
+//! reset is acknowledged, no data lands in guest memory any more.
+//!
+//! # What it has
+//! - 1 to 32 ports, 32 command slots, 64-bit addresses, native command queuing, 6 Gb/s, command list
+//!   override, AHCI mode only (GHC.AE is always set).
+//! - INTx and one MSI vector; power management (D0, D3hot).
+//! - ATA disks of 512- or 4096-byte sectors: 28- and 48-bit reads and writes by DMA, PIO and NCQ, forced
+//!   unit access, flush, TRIM, a volatile write cache that can be turned off (then every write is
+//!   durable when it completes) where the image has one, power modes, SMART, general purpose logging
+//!   with the NCQ command error log. What was trimmed is said to read as zeroes exactly if the image
+//!   zeroes it.
+//!
+//! # What it has not
+//! - ATAPI devices, port multipliers and FIS-based switching, command completion coalescing, enclosure
+//!   management, SNotification, hot-plug and cold presence detection, staggered spin-up, link power
+//!   management, BIOS/OS handoff, and the index-data pair (BAR 4 and the SATA capability) with which
+//!   real-mode firmware of an ICH9 can reach the registers. The registers of what is absent read 0.
+//! - The D2H register FIS with which a device accepts a queued command, and DMA setup FISes, are not
+//!   posted: they raise no interrupt, and PxCI tells the same. Of the PIO setup FISes of one command
+//!   the last is posted.
+//! - READ VERIFY checks the addresses alone. The timers of IDLE and STANDBY do not run. SMART has neither
+//!   self-tests nor error logs. There are no security, host protected area or streaming feature sets.
+//! - A PRD with an odd address or byte count is refused (PxIS.HBDS); memory that is not there raises
+//!   PxIS.HBFS; a PRD table too short for its command raises PxIS.OFS and aborts the command. In all
+//!   these cases nothing has been moved.
+//!
+//! # Footprint
+//! A port holds, beside a few kilobytes of fixed size, 24 bytes for each guest memory segment of its
+//! commands in flight. New commands wait while those in flight have 8,192 PRD entries or more, and one
+//! command has at most 65,535; an entry makes one segment, and one more for each border of guest memory
+//! regions that it crosses. So a port stays below
+//! `2 * 24 * (8_191 + 65_535 + borders)` bytes, the factor being a list's spare capacity while it grows:
+//! 3.4 MiB, whatever a guest does. A guest that behaves like Linux's driver (168 entries a command)
+//! stays below 0.3 MiB. The trimming list has at most 512 ranges of 16 bytes.
+
+mod command;
+mod device;
+mod disk;
+mod hba;
+mod identify;
+mod log;
+mod options;
+mod port;
+mod prdt;
+pub mod registers;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use device::Ahci;
+pub use options::{DEFAULT_PORTS, DiskOptions, Options};

@@ -21,9 +21,24 @@
 //!   completion. Dropping a queue waits for its operations, so that no guest memory is written
 //!   afterwards.
 
-use std::io;
+mod file;
+mod immediate;
+mod memory;
+mod null;
+#[cfg(any(test, feature = "test-utils"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 
+use std::io;
+use std::sync::Arc;
+
+use paraslot_device::dma::Direction;
 use paraslot_device::{DmaBuffers, Source};
+
+pub use file::{CacheMode, Engine, FileBackend, FileOptions, OpenError};
+pub use memory::{MemoryBackend, MemoryOptions};
+pub use null::{NullBackend, NullOptions};
 
 /// What an image is like. Sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +156,16 @@ pub trait BlockBackend: Send + Sync {
     fn open_queue(&self, depth: u32) -> io::Result<Box<dyn BlockQueue>>;
 }
 
+impl<B: BlockBackend + ?Sized> BlockBackend for Arc<B> {
+    fn info(&self) -> BlockInfo {
+        (**self).info()
+    }
+
+    fn open_queue(&self, depth: u32) -> io::Result<Box<dyn BlockQueue>> {
+        (**self).open_queue(depth)
+    }
+}
+
 /// One worker's operations on an image.
 pub trait BlockQueue: Send {
     /// Takes an operation, unless `depth` are in flight already: then gives it back. It may be held
@@ -148,6 +173,7 @@ pub trait BlockQueue: Send {
     ///
     /// # Errors
     /// The request itself, if there is no room for it.
+    #[expect(clippy::result_large_err, reason = "the refused request is handed back whole")]
     fn submit(&mut self, request: BlockRequest) -> Result<(), BlockRequest>;
 
     /// Starts what was submitted, in one go. Without effect if nothing is held.
@@ -168,4 +194,41 @@ pub trait BlockQueue: Send {
     fn copied_bytes(&self) -> u64 {
         0
     }
+}
+
+/// What every backend checks of a request before anything else.
+fn check(request: &BlockRequest, capacity: u64, read_only: bool) -> Result<(), BlockError> {
+    let direction = match request.op {
+        BlockOp::Flush => return Ok(()),
+        BlockOp::Read => Some(Direction::FromDevice),
+        BlockOp::Write { .. } => Some(Direction::ToDevice),
+        BlockOp::Discard | BlockOp::WriteZeroes { .. } | BlockOp::SecureErase => None,
+    };
+    if read_only && request.op != BlockOp::Read {
+        return Err(BlockError::ReadOnly);
+    }
+    if request.offset.checked_add(request.len).is_none_or(|end| end > capacity) {
+        return Err(BlockError::OutOfRange);
+    }
+    let fits = |direction| {
+        request.buffers.direction() == direction
+            && u64::try_from(request.buffers.len()) == Ok(request.len)
+    };
+    if direction.is_none_or(fits) {
+        Ok(())
+    } else {
+        Err(BlockError::Io(io::ErrorKind::InvalidInput.into()))
+    }
+}
+
+/// Whether `logical_block` and `capacity` obey [`BlockInfo`].
+fn check_geometry(capacity: u64, logical_block: u32) -> io::Result<()> {
+    let problem = if !logical_block.is_power_of_two() || !(512..=65536).contains(&logical_block) {
+        format!("block size {logical_block} is not a power of two from 512 to 65536")
+    } else if capacity == 0 || !capacity.is_multiple_of(logical_block.into()) {
+        format!("capacity {capacity} is not a positive multiple of the block size {logical_block}")
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, problem))
 }

@@ -69,6 +69,9 @@ pub trait WorkerHandle: Send {
     fn stop(&mut self);
     /// The worker, once it was asked to stop and nothing of its is in flight. Does not block.
     fn take(&mut self) -> Option<Box<dyn Worker>>;
+    /// Takes [`stop`](Self::stop) back. Returns the worker if it had stopped already, to be started
+    /// anew; otherwise it goes on as if nothing had been asked of it, and is serviced soon.
+    fn proceed(&mut self) -> Option<Box<dyn Worker>>;
     /// Stops it and waits up to `limit` for it to be quiet.
     fn wait(&mut self, limit: Duration) -> Option<Box<dyn Worker>>;
 }

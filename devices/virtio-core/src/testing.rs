@@ -15,6 +15,9 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{Queue, QueueConfig, TransportSignals};
 
+#[cfg(test)]
+pub(crate) mod logged;
+
 /// Counts how often it was triggered.
 #[derive(Debug, Default)]
 pub struct CountingInterrupt(AtomicUsize);
@@ -35,29 +38,29 @@ impl Interrupt for CountingInterrupt {
 /// Counts what a device or queue signals.
 #[derive(Debug, Default)]
 pub struct CountingSignals {
-    config_changed: AtomicUsize,
-    needs_reset: AtomicUsize,
+    config_changes: AtomicUsize,
+    resets: AtomicUsize,
 }
 
 impl CountingSignals {
     /// Times the configuration was said to have changed.
-    pub fn config_changed(&self) -> usize {
-        self.config_changed.load(Ordering::SeqCst)
+    pub fn config_changes(&self) -> usize {
+        self.config_changes.load(Ordering::SeqCst)
     }
 
     /// Times a reset was asked for.
-    pub fn needs_reset(&self) -> usize {
-        self.needs_reset.load(Ordering::SeqCst)
+    pub fn resets(&self) -> usize {
+        self.resets.load(Ordering::SeqCst)
     }
 }
 
 impl TransportSignals for CountingSignals {
     fn config_changed(&self) {
-        self.config_changed.fetch_add(1, Ordering::SeqCst);
+        self.config_changes.fetch_add(1, Ordering::SeqCst);
     }
 
     fn needs_reset(&self) {
-        self.needs_reset.fetch_add(1, Ordering::SeqCst);
+        self.resets.fetch_add(1, Ordering::SeqCst);
     }
 }
 

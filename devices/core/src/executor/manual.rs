@@ -114,6 +114,15 @@ impl WorkerHandle for Handle {
         if slot.stopped { slot.worker.take() } else { None }
     }
 
+    fn proceed(&mut self) -> Option<Box<dyn Worker>> {
+        let mut slot = lock(&self.0);
+        if slot.stopped {
+            return slot.worker.take();
+        }
+        slot.stopping = false;
+        None
+    }
+
     /// Time stands still here: quiesces the worker a fixed number of times instead.
     fn wait(&mut self, _limit: Duration) -> Option<Box<dyn Worker>> {
         let mut slot = lock(&self.0);
@@ -130,5 +139,42 @@ impl WorkerHandle for Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         lock(&self.0).abandoned = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::Source;
+
+    struct Never;
+
+    impl Worker for Never {
+        fn sources(&self) -> Vec<Source> {
+            Vec::new()
+        }
+        fn service(&mut self) -> Progress {
+            Progress::Idle
+        }
+        fn prepare_to_wait(&mut self) -> Progress {
+            Progress::Idle
+        }
+        fn quiesce(&mut self) -> Progress {
+            Progress::Idle
+        }
+    }
+
+    #[test]
+    fn a_stop_can_be_taken_back_until_the_worker_is() {
+        let executor = ManualExecutor::new();
+        let mut handle = executor.spawn("never", Box::new(Never)).unwrap();
+        handle.stop();
+        assert!(handle.proceed().is_none());
+        assert!(executor.run(10));
+        assert!(handle.take().is_none());
+        handle.stop();
+        assert!(executor.run(10));
+        assert!(handle.proceed().is_some());
+        assert!(executor.is_empty());
     }
 }

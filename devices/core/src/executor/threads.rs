@@ -182,6 +182,16 @@ impl WorkerHandle for Handle {
         lock(&self.ticket.state).worker.take()
     }
 
+    fn proceed(&mut self) -> Option<Box<dyn Worker>> {
+        let mut state = lock(&self.ticket.state);
+        if state.worker.is_none() {
+            // Under the lock: the thread gives the worker back only while it is to stop.
+            self.ticket.stopping.store(false, Ordering::Release);
+            self.shared.post();
+        }
+        state.worker.take()
+    }
+
     fn wait(&mut self, limit: Duration) -> Option<Box<dyn Worker>> {
         self.stop();
         let state = lock(&self.ticket.state);
@@ -296,7 +306,10 @@ impl EventLoop {
                 all = all.or(running.worker.service());
             } else if running.worker.quiesce() == Progress::Idle {
                 let running = self.workers.swap_remove(index);
-                self.retire(running);
+                if let Some(running) = self.retire(running) {
+                    // It goes on after all: to the end, to be serviced in this very round.
+                    self.workers.push(running);
+                }
                 continue;
             } else {
                 stopping = true;
@@ -306,15 +319,23 @@ impl EventLoop {
         (all, stopping)
     }
 
-    fn retire(&self, running: Running) {
-        let Running { worker, sources, ticket } = running;
+    /// Gives a quiet worker back to its handle, or to the caller if it need not stop any more.
+    fn retire(&self, running: Running) -> Option<Running> {
+        let ticket = running.ticket.clone();
+        let mut state = lock(&ticket.state);
+        if !self.exiting && !ticket.stopping.load(Ordering::Acquire) {
+            return Some(running);
+        }
+        let Running { worker, sources, ticket: _ } = running;
         for source in sources {
             self.unwatch(source);
         }
-        if !ticket.abandoned.load(Ordering::Acquire) {
-            lock(&ticket.state).worker = Some(worker);
-            ticket.stopped.notify_all();
+        if ticket.abandoned.load(Ordering::Acquire) {
+            return None;
         }
+        state.worker = Some(worker);
+        ticket.stopped.notify_all();
+        None
     }
 
     fn prepare_to_wait(&mut self) -> Progress {
@@ -468,6 +489,21 @@ mod tests {
         let worker = handle.wait(Duration::from_secs(60)).expect("quiet by now");
         // Started again, it goes on.
         let _handle = executor.spawn("counter", worker).unwrap();
+        fixture.input.fetch_add(1, Ordering::SeqCst);
+        fixture.event.write(1).unwrap();
+        fixture.until_done(1);
+    }
+
+    #[test]
+    fn a_stop_can_be_taken_back() {
+        let executor = executor(Duration::ZERO);
+        let (fixture, worker) = Fixture::new();
+        fixture.gate.store(true, Ordering::SeqCst);
+        let mut handle = executor.spawn("counter", worker).unwrap();
+        handle.stop();
+        assert!(handle.wait(Duration::from_millis(5)).is_none());
+        assert!(handle.proceed().is_none());
+        fixture.gate.store(false, Ordering::SeqCst);
         fixture.input.fetch_add(1, Ordering::SeqCst);
         fixture.event.write(1).unwrap();
         fixture.until_done(1);

@@ -124,14 +124,16 @@ pub const CAPABILITY_IORDY_DISABLE: u16 = 1 << 10;
 pub const CAPABILITY_IORDY: u16 = 1 << 11;
 /// Word 50, 83, 84, 87, 106, 119, 120, 209: bits 15:14 of a valid word.
 pub const VALID: u16 = 1 << 14;
+/// Word 53: words 54 to 58 are valid.
+pub const VALID_54_58: u16 = 1 << 0;
 /// Word 53: words 64 to 70 are valid.
 pub const VALID_64_70: u16 = 1 << 1;
 /// Word 53: word 88 is valid.
 pub const VALID_88: u16 = 1 << 2;
 /// Word 59: the count of sectors in a block is valid.
 pub const MULTIPLE_VALID: u16 = 1 << 8;
-/// Word 69: 28-bit commands are answered for what they can address.
-pub const ADDITIONAL_DZAT: u16 = 1 << 5;
+/// Word 69: trimmed sectors read as zeroes.
+pub const ADDITIONAL_RZAT: u16 = 1 << 5;
 /// Word 69: trimmed sectors read the same each time.
 pub const ADDITIONAL_DRAT: u16 = 1 << 14;
 /// Word 76: generation 1 speed.
@@ -198,7 +200,7 @@ pub const DSM_TRIM: u16 = 1 << 0;
 pub const ROTATION_NONE: u16 = 1;
 /// Word 222: bits 15:12, serial transport.
 pub const TRANSPORT_SERIAL: u16 = 1 << 12;
-/// Word 222: SATA 3.3.
-pub const TRANSPORT_SATA_3_3: u16 = 1 << 9;
+/// Word 222: SATA 3.0; one bit for each revision complied with.
+pub const TRANSPORT_SATA_3_0: u16 = 1 << 5;
 /// Word 255, bits 7:0.
 pub const INTEGRITY_SIGNATURE: u8 = 0xa5;

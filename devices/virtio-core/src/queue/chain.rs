@@ -1,5 +1,8 @@
 //! Descriptor chains: walked strictly, each descriptor read once.
 
+#[cfg(test)]
+mod tests;
+
 use paraslot_spec::virtio::{feature, split};
 use smallvec::SmallVec;
 use vm_memory::bitmap::BS;

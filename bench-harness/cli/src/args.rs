@@ -1,0 +1,180 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::spec::DeviceSpec;
+
+/// Compares paravirtual and emulated PCI devices inside a KVM guest.
+///
+/// Without a command it does `run`.
+#[derive(Debug, Parser)]
+#[command(name = "paraslot", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measure and compare (the default).
+    Run(RunArgs),
+    /// Show the devices and their options, and the workloads.
+    List,
+    /// Show what this host can do, and what to do about what it cannot. Ends with status 1 if
+    /// measuring under KVM is not possible.
+    Doctor,
+}
+
+/// Where the devices run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlatformName {
+    /// In virtual machines.
+    Kvm,
+    /// In this process, with the drivers: shows that they work, says nothing about virtual machines.
+    InProcess,
+}
+
+/// Whose devices to measure besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Peer {
+    /// qemu-system-x86_64, with the same guest and the same image.
+    Qemu,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Show the names of what would be measured, and stop.
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Measure only what has PATTERN in its name; `*` stands for anything. Given several times, all
+    /// must match.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) filter: Vec<String>,
+    /// Where the devices run: KVM if this host has it, unless told.
+    #[arg(long)]
+    pub(crate) platform: Option<PlatformName>,
+    /// A device to measure, like `virtio-blk,path=disk.img,direct=on`; see `paraslot list`. Given
+    /// several times, they are compared. Without: virtio-blk and ahci, on an image of their own.
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) device: Vec<DeviceSpec>,
+    /// Unmeasured start of each run, in milliseconds [default: 50].
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=60_000))]
+    pub(crate) warmup: Option<u32>,
+    /// Measured part of each run, in milliseconds [default: 300].
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(crate) time: Option<u32>,
+    /// Fewest runs of each measurement [default: 3]. There are up to 6 if time allows.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) min_runs: Option<u32>,
+    /// One short run of each: shows that all works, gives no figures to rely on.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// How long a device's thread polls before it sleeps, in microseconds.
+    #[arg(long, value_name = "US", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub(crate) busy_poll: u32,
+    /// Measure another monitor's devices in between.
+    #[arg(long)]
+    pub(crate) peer: Option<Peer>,
+    /// Write the results there, too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) export_json: Option<PathBuf>,
+    /// Write the results there, too, as Markdown.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) export_markdown: Option<PathBuf>,
+    /// Directory for the results (in its `latest`) and for the temporary image.
+    #[arg(long, value_name = "DIR", default_value = "target/paraslot")]
+    pub(crate) out: PathBuf,
+}
+
+/// How long and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// Milliseconds.
+    pub(crate) warm_up_ms: u32,
+    /// Milliseconds.
+    pub(crate) measure_ms: u32,
+    /// Fewest runs.
+    pub(crate) min_runs: u32,
+    /// Most runs.
+    pub(crate) max_runs: u32,
+}
+
+impl RunArgs {
+    /// The times that were asked for, or the usual ones.
+    pub(crate) fn times(&self) -> Times {
+        let (warm_up_ms, measure_ms, min_runs) =
+            if self.quick { (10, 50, 1) } else { (50, 300, 3) };
+        let min_runs = self.min_runs.unwrap_or(min_runs);
+        let enough = u32::try_from(paraslot_report::RUNS_FOR_95_PERCENT).unwrap_or(u32::MAX);
+        Times {
+            warm_up_ms: self.warmup.unwrap_or(warm_up_ms),
+            measure_ms: self.time.unwrap_or(measure_ms),
+            min_runs,
+            max_runs: if self.quick { min_runs } else { min_runs.max(enough) },
+        }
+    }
+}
+
+/// The one line for a command line that clap refuses.
+pub(crate) fn refusal(error: &clap::Error) -> String {
+    // What follows the first paragraph is usage and a pointer to the help.
+    let text = error.render().to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<CommandLine, clap::Error> {
+        CommandLine::try_parse_from([&["paraslot"], arguments].concat())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        use clap::CommandFactory;
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_the_default_and_takes_the_same_options() {
+        let bare = parse(&["--filter", "x", "--quick"]).unwrap();
+        assert!(bare.command.is_none());
+        let Some(Command::Run(run)) = parse(&["run", "--filter", "x", "--quick"]).unwrap().command
+        else {
+            panic!("not run")
+        };
+        assert_eq!(bare.run.filter, run.filter);
+        assert!(bare.run.quick && run.quick);
+    }
+
+    #[test]
+    fn times_are_the_usual_ones_unless_told() {
+        let times = |arguments: &[&str]| parse(arguments).unwrap().run.times();
+        let usual = Times { warm_up_ms: 50, measure_ms: 300, min_runs: 3, max_runs: 6 };
+        assert_eq!(times(&[]), usual);
+        let quick = Times { warm_up_ms: 10, measure_ms: 50, min_runs: 1, max_runs: 1 };
+        assert_eq!(times(&["--quick"]), quick);
+        let told = times(&["--quick", "--time", "7", "--warmup", "0", "--min-runs", "20"]);
+        let expected = Times { warm_up_ms: 0, measure_ms: 7, min_runs: 20, max_runs: 20 };
+        assert_eq!(told, expected);
+        assert_eq!(times(&["--min-runs", "9"]).max_runs, 9);
+    }
+
+    #[test]
+    fn a_refusal_is_one_line() {
+        for arguments in
+            [&["--time", "0"][..], &["--nonsense"], &["nonsense"], &["--device", "floppy"]]
+        {
+            let line = refusal(&parse(arguments).unwrap_err());
+            assert!(!line.is_empty() && !line.contains('\n'), "{line}");
+            assert!(!line.starts_with("error"), "{line}");
+        }
+    }
+}

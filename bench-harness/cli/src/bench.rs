@@ -1,0 +1,93 @@
+//! Who measures: a guest under KVM, this process alone, or another monitor.
+
+pub(crate) mod in_process;
+pub(crate) mod kvm;
+mod outcome;
+pub(crate) mod qemu;
+
+use std::time::Duration;
+
+use paraslot_device::ThreadOptions;
+use paraslot_protocol::Job;
+use paraslot_report::Pinning;
+
+use crate::plan::Cell;
+use crate::spec::DeviceSpec;
+use crate::storage::Storage;
+
+/// What one run counted. Times are in cycles of a counter that runs at `tsc_hz`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sample {
+    /// What was behind the device, as options of the command line.
+    pub(crate) backend: String,
+    /// Operations.
+    pub(crate) operations: u64,
+    /// Bytes that they moved.
+    pub(crate) bytes: u64,
+    /// Length of the measured part.
+    pub(crate) cycles: u64,
+    /// Of that, spent waiting for the device.
+    pub(crate) waiting_cycles: u64,
+    /// The counter's frequency.
+    pub(crate) tsc_hz: u64,
+    /// Latencies, as values with their counts.
+    pub(crate) latency: Vec<(u64, u64)>,
+    /// The longest.
+    pub(crate) max_latency: u64,
+    /// Doorbells rung.
+    pub(crate) doorbells: u64,
+    /// Interrupts taken.
+    pub(crate) interrupts: u64,
+    /// Exits to user space, where they can be counted.
+    pub(crate) exits: Option<u64>,
+    /// CPU time of the monitor and its guest, where it can be told.
+    pub(crate) host_cpu: Option<Duration>,
+    /// Bytes copied by the device's side, where they are counted.
+    pub(crate) copied: Option<u64>,
+}
+
+/// How all runs are made.
+#[derive(Clone, Copy)]
+pub(crate) struct Setting<'a> {
+    /// The devices.
+    pub(crate) devices: &'a [DeviceSpec],
+    /// What is behind them.
+    pub(crate) storage: &'a Storage,
+    /// Where to run.
+    pub(crate) pinning: Option<Pinning>,
+    /// How long a device's thread polls before it sleeps.
+    pub(crate) busy_poll: Duration,
+}
+
+impl Setting<'_> {
+    /// How the thread that serves a device runs.
+    fn threads(&self) -> ThreadOptions {
+        let cpu = self.pinning.and_then(|pinning| usize::try_from(pinning.device).ok());
+        ThreadOptions { threads: 1, cpus: cpu.into_iter().collect(), busy_poll: self.busy_poll }
+    }
+
+    /// The processor for the guest.
+    fn vcpu_cpu(&self) -> Option<usize> {
+        self.pinning.and_then(|pinning| usize::try_from(pinning.vcpu).ok())
+    }
+}
+
+/// Bytes of memory that a guest has: for its image, its queues, the buffers of the deepest workload
+/// and two bytes for each block that may be written.
+const GUEST_MEMORY: u32 = 64 << 20;
+
+/// How long a run may take. What was written is read back, which takes as long as the writing did if
+/// not longer; a device that completes nothing is noticed by the driver long before.
+fn limit(job: &Job) -> Duration {
+    let measured = u64::from(job.warm_up_ms) + u64::from(job.measure_ms);
+    Duration::from_secs(60) + Duration::from_millis(10 * measured)
+}
+
+/// Runs jobs.
+pub(crate) trait Bench {
+    /// Runs the job of one cell, once.
+    ///
+    /// # Errors
+    /// When there was no run, or one that did not end well.
+    fn run(&mut self, cell: &Cell, job: &Job) -> anyhow::Result<Sample>;
+}

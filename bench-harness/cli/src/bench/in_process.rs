@@ -1,0 +1,66 @@
+//! Drivers and devices in this process, without a virtual machine.
+
+use std::sync::Arc;
+
+use paraslot_drivers::workload;
+use paraslot_pci::Bdf;
+use paraslot_protocol::{Job, Outcome};
+use paraslot_vmm::in_process::{InProcess, Machine, Run};
+
+use super::{Bench, GUEST_MEMORY, Sample, Setting, outcome};
+use crate::devices::{self, Disk};
+use crate::plan::Cell;
+use crate::sys;
+
+/// Runs each job on a machine of its own, with the driver on the virtual processor's processor.
+pub(crate) struct InProcessBench<'a> {
+    /// How.
+    pub(crate) setting: Setting<'a>,
+}
+
+impl Bench for InProcessBench<'_> {
+    fn run(&mut self, cell: &Cell, job: &Job) -> anyhow::Result<Sample> {
+        const FUNCTION: Bdf = Bdf::root(1);
+        let spec = &self.setting.devices[cell.device];
+        let opened = self.setting.storage.open(spec, cell)?;
+        // Doorbells, reads and interrupts as on the path with the fewest exits.
+        let machine = Machine {
+            doorbell_events: true,
+            read_windows: true,
+            interrupt_events: true,
+            ..Machine::new(usize::try_from(GUEST_MEMORY)?, Run::Threads(self.setting.threads()))
+        };
+        let machine = InProcess::new(&machine)?;
+        match devices::build(spec, opened.backend, machine.host(FUNCTION))? {
+            Disk::VirtioBlk(device) => machine.plug(FUNCTION, device)?,
+            Disk::Ahci(device) => machine.plug(FUNCTION, device)?,
+        }
+        let cpu = self.setting.vcpu_cpu();
+        let machine = Arc::new(machine);
+        let driver = std::thread::Builder::new().name("driver".into()).spawn({
+            let (machine, job) = (machine.clone(), *job);
+            move || {
+                if let Some(cpu) = cpu {
+                    sys::pin_thread(0, cpu)?;
+                }
+                let mut outcome = Box::new(Outcome::default());
+                let result = workload::run_into(&*machine, &job, &mut outcome);
+                Ok::<_, std::io::Error>((outcome, result))
+            }
+        })?;
+        let done = driver.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let (outcome, result) = done?;
+        let sample = outcome::from_outcome(&outcome);
+        let mut sample = match result {
+            Ok(()) => sample?,
+            Err(failure) => {
+                return Err(match sample {
+                    Err(error) => anyhow::anyhow!("{error}: {failure}"),
+                    Ok(_) => failure.into(),
+                });
+            }
+        };
+        sample.backend = opened.label;
+        Ok(sample)
+    }
+}

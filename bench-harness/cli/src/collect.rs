@@ -1,0 +1,170 @@
+//! The runs of one measurement, put together.
+
+use std::time::Duration;
+
+use paraslot_protocol::Completion as Mode;
+use paraslot_report::{Completion, Distribution, LatencyCounts, Record, Size};
+
+use crate::args::Peer;
+use crate::bench::Sample;
+use crate::plan::Cell;
+use crate::spec::{self, DeviceSpec};
+
+/// What the runs of one cell counted so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Runs {
+    backend: String,
+    ops_per_second: Vec<f64>,
+    bytes_per_second: Vec<f64>,
+    latency: LatencyCounts,
+    operations: u64,
+    seconds: f64,
+    doorbells: u64,
+    interrupts: u64,
+    busy_cycles: u64,
+    // One run that was not measured leaves the whole unmeasured.
+    exits: Option<u64>,
+    host_cpu: Option<Duration>,
+    copied: Option<u64>,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a short run, shown to three digits")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+impl Runs {
+    /// Adds a run, which has a length.
+    pub(crate) fn add(&mut self, sample: &Sample) {
+        let seconds = float(sample.cycles) / float(sample.tsc_hz);
+        let first = self.ops_per_second.is_empty();
+        self.backend.clone_from(&sample.backend);
+        self.ops_per_second.push(float(sample.operations) / seconds);
+        self.bytes_per_second.push(float(sample.bytes) / seconds);
+        let latency = sample.latency.iter().copied();
+        self.latency.add(latency, sample.max_latency, sample.tsc_hz);
+        self.operations += sample.operations;
+        self.seconds += seconds;
+        self.doorbells += sample.doorbells;
+        self.interrupts += sample.interrupts;
+        self.busy_cycles += sample.cycles.saturating_sub(sample.waiting_cycles);
+        self.exits = sum(first, self.exits, sample.exits, |a, b| a + b);
+        self.host_cpu = sum(first, self.host_cpu, sample.host_cpu, |a, b| a + b);
+        self.copied = sum(first, self.copied, sample.copied, |a, b| a + b);
+    }
+
+    /// The record of them; `None` if there are none.
+    pub(crate) fn record(&self, cell: &Cell, device: &DeviceSpec) -> Option<Record> {
+        let operations = (self.operations > 0).then(|| float(self.operations));
+        let per_op = |count: Option<f64>| Some(count? / operations?);
+        let vmm = match (cell.path, cell.peer) {
+            (paraslot_report::Path::InProcess, _) => "none",
+            (_, None) => "paraslot",
+            (_, Some(Peer::Qemu)) => "qemu",
+        };
+        Some(Record {
+            device: device.device.name().into(),
+            family: spec::family(device.device),
+            path: cell.path,
+            completion: match cell.completion {
+                Mode::Poll => Completion::Poll,
+                Mode::Interrupt => Completion::Interrupt,
+            },
+            workload: cell.workload.access.name().into(),
+            size: Size::Block(cell.workload.block_size.into()),
+            queue_depth: cell.depth.into(),
+            queues: 1,
+            vmm: vmm.into(),
+            backend: self.backend.clone(),
+            runs: u32::try_from(self.ops_per_second.len()).unwrap_or(u32::MAX),
+            operations: self.operations,
+            seconds: self.seconds,
+            ops_per_second: Distribution::of(&self.ops_per_second)?,
+            bytes_per_second: Distribution::of(&self.bytes_per_second)?,
+            latency_ns: self.latency.percentiles(),
+            exits_per_op: per_op(self.exits.map(float)),
+            doorbells_per_op: per_op(Some(float(self.doorbells))),
+            interrupts_per_op: per_op(Some(float(self.interrupts))),
+            host_cpu_ns_per_op: per_op(self.host_cpu.map(|time| time.as_secs_f64() * 1e9)),
+            guest_cycles_per_op: per_op(Some(float(self.busy_cycles))),
+            copied_bytes_per_op: per_op(self.copied.map(float)),
+        })
+    }
+}
+
+/// The sum of what was measured so far and of one run more.
+fn sum<T>(first: bool, before: Option<T>, more: Option<T>, add: fn(T, T) -> T) -> Option<T> {
+    if first { more } else { before.zip(more).map(|(before, more)| add(before, more)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::PlatformName;
+    use crate::plan::Plan;
+    use clap::Parser;
+
+    fn sample(operations: u64) -> Sample {
+        Sample {
+            backend: "backend=null".into(),
+            operations,
+            bytes: operations * 4096,
+            cycles: 500_000,
+            waiting_cycles: 300_000,
+            tsc_hz: 1_000_000,
+            latency: vec![(20, operations)],
+            max_latency: 20,
+            doorbells: operations,
+            interrupts: operations / 2,
+            exits: Some(2 * operations),
+            host_cpu: Some(Duration::from_millis(operations)),
+            copied: Some(0),
+        }
+    }
+
+    fn record(samples: &[Sample]) -> Option<Record> {
+        let arguments = crate::args::CommandLine::try_parse_from(["paraslot"]).unwrap();
+        let plan = Plan::new(&arguments.run, PlatformName::Kvm).unwrap();
+        let mut runs = Runs::default();
+        samples.iter().for_each(|sample| runs.add(sample));
+        runs.record(&plan.cells[0], &plan.devices[0])
+    }
+
+    #[test]
+    fn runs_are_put_together() {
+        let record = record(&[sample(100), sample(300), sample(200)]).unwrap();
+        assert_eq!((record.runs, record.operations, record.seconds), (3, 600, 1.5));
+        assert_eq!(record.backend, "backend=null");
+        let expected = Distribution { median: 400.0, low: 200.0, high: 600.0 };
+        assert_eq!(record.ops_per_second, expected);
+        assert_eq!(record.bytes_per_second.median, 400.0 * 4096.0);
+        assert_eq!(record.latency_ns.unwrap().max, 20_000);
+        assert_eq!(record.exits_per_op, Some(2.0));
+        assert_eq!(record.doorbells_per_op, Some(1.0));
+        assert_eq!(record.interrupts_per_op, Some(0.5));
+        assert_eq!(record.host_cpu_ns_per_op, Some(1e6));
+        assert_eq!(record.guest_cycles_per_op, Some(1000.0));
+        // Measured, and none.
+        assert_eq!(record.copied_bytes_per_op, Some(0.0));
+    }
+
+    #[test]
+    fn what_one_run_did_not_measure_is_not_measured() {
+        let blind = Sample { exits: None, host_cpu: None, copied: None, ..sample(100) };
+        for samples in [[blind.clone(), sample(100)], [sample(100), blind]] {
+            let record = record(&samples).unwrap();
+            assert_eq!(record.exits_per_op, None);
+            assert_eq!(record.host_cpu_ns_per_op, None);
+            assert_eq!(record.copied_bytes_per_op, None);
+        }
+    }
+
+    #[test]
+    fn no_run_has_no_record_and_no_operation_no_count_for_each() {
+        assert_eq!(record(&[]), None);
+        let idle = Sample { latency: Vec::new(), ..sample(0) };
+        let record = record(&[idle]).unwrap();
+        assert_eq!(record.ops_per_second.median, 0.0);
+        assert_eq!((record.exits_per_op, record.latency_ns), (None, None));
+    }
+}

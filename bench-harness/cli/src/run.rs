@@ -1,0 +1,242 @@
+//! The comparison.
+
+mod output;
+mod progress;
+
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, bail};
+use paraslot_report::{Guest, Manifest, Pinning, Report};
+use paraslot_vmm::VmError;
+
+use crate::args::{Peer, PlatformName, RunArgs, Times};
+use crate::bench::in_process::InProcessBench;
+use crate::bench::kvm::KvmBench;
+use crate::bench::qemu::QemuBench;
+use crate::bench::{Bench, Setting};
+use crate::collect::Runs;
+use crate::plan::Plan;
+use crate::storage::Storage;
+use crate::{error, machine, sys};
+use output::Output;
+use progress::Progress;
+
+/// How long all may take if there is a choice.
+const BUDGET: Duration = Duration::from_secs(90);
+
+/// Said where there is no KVM.
+const NO_KVM: &str = "no /dev/kvm: devices are run in this process; these figures say nothing \
+                      about virtual machines";
+
+/// Does what `paraslot run` does.
+pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
+    let (platform, fallback) = platform(arguments.platform)?;
+    let plan = Plan::new(arguments, platform)?;
+    if arguments.list {
+        // Whoever reads this may have seen enough.
+        let _ = output::print(plan.cells.iter().map(|cell| cell.name.as_str()));
+        return Ok(());
+    }
+    let output = Output::new(arguments)?;
+    let mut notes = plan.notes.clone();
+    notes.extend(fallback.map(str::to_owned));
+    let pinning = pin(&mut notes);
+    if cfg!(debug_assertions) {
+        notes.push("built without optimisation: for figures, use cargo run --release".into());
+    }
+    if arguments.quick {
+        notes.push("--quick: one short run each, no figures to rely on".into());
+    }
+    // What follows takes a while; what it will not do is said before.
+    notes.iter().for_each(|note| eprintln!("! {note}"));
+
+    let times = arguments.times();
+    let mut manifest = manifest(arguments, &times, platform, pinning);
+    let storage = Storage::new(&plan, output.place())?;
+    let setting = Setting {
+        devices: &plan.devices,
+        storage: &storage,
+        pinning,
+        busy_poll: Duration::from_micros(arguments.busy_poll.into()),
+    };
+    let mut own: Box<dyn Bench> = match platform {
+        PlatformName::Kvm => Box::new(KvmBench { setting }),
+        PlatformName::InProcess => Box::new(InProcessBench { setting }),
+    };
+    let mut peer = match arguments.peer {
+        None => None,
+        Some(Peer::Qemu) => {
+            notes.push("qemu: its ahci has no event path and is the same on both".into());
+            Some(QemuBench::new(setting, output.place())?)
+        }
+    };
+    let (runs, failures) = measure(&plan, &setting, &times, own.as_mut(), peer.as_mut())?;
+    let record = |(cell, runs): (_, &Runs)| {
+        let cell: &crate::plan::Cell = cell;
+        runs.record(cell, &plan.devices[cell.device])
+    };
+    let results: Vec<_> = plan.cells.iter().zip(&runs).filter_map(record).collect();
+    notes.extend(failures.iter().map(|failure| format!("failed: {failure}")));
+    manifest.notes = notes;
+    for record in &results {
+        if !manifest.backend.contains(&record.backend) {
+            manifest.backend.push(record.backend.clone());
+        }
+    }
+    output.write(&Report::new(manifest, results))?;
+    match failures.as_slice() {
+        [] => Ok(()),
+        [one] => bail!("a measurement failed: {one}"),
+        [first, more @ ..] => {
+            bail!("{} measurements failed, the first of them: {first}", 1 + more.len())
+        }
+    }
+}
+
+/// Where to run, and what must be said of that.
+fn platform(wanted: Option<PlatformName>) -> anyhow::Result<(PlatformName, Option<&'static str>)> {
+    const ELSE: &str = "--platform in-process runs without";
+    match wanted {
+        Some(PlatformName::InProcess) => {
+            let note =
+                "devices are run in this process; these figures say nothing about virtual machines";
+            Ok((PlatformName::InProcess, Some(note)))
+        }
+        Some(PlatformName::Kvm) | None => match paraslot_vmm::probe() {
+            Ok(_) => Ok((PlatformName::Kvm, None)),
+            Err(VmError::NoKvm) if wanted.is_none() => Ok((PlatformName::InProcess, Some(NO_KVM))),
+            Err(error @ VmError::Permission) => {
+                bail!("{error}: sudo usermod -aG kvm $USER, and log in again; {ELSE}")
+            }
+            Err(error) => bail!("{error}; {ELSE}"),
+        },
+    }
+}
+
+/// Chooses processors, and moves this thread to the device's: whatever it starts from now on is
+/// there too, but for what has a place of its own.
+fn pin(notes: &mut Vec<String>) -> Option<Pinning> {
+    let chosen = machine::choose_cpus();
+    let pinned = chosen.filter(|pinning| {
+        usize::try_from(pinning.device).is_ok_and(|cpu| sys::pin_thread(0, cpu).is_ok())
+    });
+    if pinned.is_none() {
+        notes.push("results are not pinned: fewer than two processors may be used".into());
+    }
+    pinned
+}
+
+fn manifest(
+    arguments: &RunArgs,
+    times: &Times,
+    platform: PlatformName,
+    pinned: Option<Pinning>,
+) -> Manifest {
+    let kvm = platform == PlatformName::Kvm;
+    let guest = kvm.then(|| Guest {
+        bytes: paraslot_guest::IMAGE.len() as u64,
+        fnv1a: format!("{:016x}", fnv1a(paraslot_guest::IMAGE)),
+    });
+    Manifest {
+        version: env!("CARGO_PKG_VERSION").into(),
+        revision: option_env!("PARASLOT_REVISION").map(str::to_owned),
+        build: if cfg!(debug_assertions) { "debug" } else { "release" }.into(),
+        date: machine::rfc3339(SystemTime::now()),
+        command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
+        cpu_model: machine::cpu_model(),
+        kernel: machine::kernel(),
+        hypervisor: kvm.then(|| "kvm".to_owned()),
+        nested: machine::is_virtual(),
+        below: machine::hypervisor_below(),
+        guest,
+        backend: Vec::new(),
+        pinned,
+        busy_poll_us: arguments.busy_poll.into(),
+        warm_up_ms: times.warm_up_ms,
+        measure_ms: times.measure_ms,
+        notes: Vec::new(),
+    }
+}
+
+/// The 64-bit FNV-1a hash.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// Runs everything, round by round. What failed is not tried again; it is returned with its reason.
+fn measure(
+    plan: &Plan,
+    setting: &Setting<'_>,
+    times: &Times,
+    own: &mut dyn Bench,
+    mut peer: Option<&mut QemuBench<'_>>,
+) -> anyhow::Result<(Vec<Runs>, Vec<String>)> {
+    let mut runs = vec![Runs::default(); plan.cells.len()];
+    let mut failed = vec![false; plan.cells.len()];
+    let mut failures = Vec::new();
+    let progress = Progress::new(plan.cells.len(), times.min_runs);
+    let start = Instant::now();
+    let mut round = 0;
+    let mut rounds = times.min_runs;
+    while round < rounds {
+        for index in plan.round(round) {
+            let cell = &plan.cells[index];
+            progress.begin(&cell.name);
+            if !failed[index] {
+                let bench: &mut dyn Bench = match (cell.peer, &mut peer) {
+                    (Some(Peer::Qemu), Some(qemu)) => *qemu,
+                    _ => own,
+                };
+                let span = setting.storage.open(&plan.devices[cell.device], cell)?.span;
+                let job = cell.job(&plan.devices[cell.device], times, span, round);
+                match bench.run(cell, &job) {
+                    Ok(sample) => runs[index].add(&sample),
+                    Err(error) => {
+                        failed[index] = true;
+                        failures.push(format!("{}: {}", cell.name, error::line(&error)));
+                    }
+                }
+            }
+            progress.end();
+        }
+        round += 1;
+        if failed.iter().all(|failed| *failed) {
+            let first = failures.into_iter().next();
+            return Err(anyhow::Error::msg(first.unwrap_or_default()))
+                .context("nothing could be measured");
+        }
+        rounds = enough(times, round, start.elapsed());
+        progress.rounds(rounds);
+    }
+    Ok((runs, failures))
+}
+
+/// How many rounds there are to be: as many as fit into the budget, inside the bounds.
+fn enough(times: &Times, done: u32, took: Duration) -> u32 {
+    let fit = BUDGET.as_micros() * u128::from(done) / took.as_micros().max(1);
+    let fit = u32::try_from(fit).unwrap_or(u32::MAX);
+    fit.clamp(times.min_runs, times.max_runs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_fit_the_budget_inside_the_bounds() {
+        let times = Times { warm_up_ms: 1, measure_ms: 1, min_runs: 3, max_runs: 6 };
+        assert_eq!(enough(&times, 1, Duration::from_secs(1)), 6);
+        assert_eq!(enough(&times, 1, BUDGET / 4), 4);
+        assert_eq!(enough(&times, 2, BUDGET / 2), 4);
+        assert_eq!(enough(&times, 1, BUDGET * 2), 3);
+        assert_eq!(enough(&times, 1, Duration::ZERO), 6);
+    }
+
+    #[test]
+    fn the_hash_is_the_published_one() {
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+    }
+}

@@ -1,0 +1,71 @@
+//! Where results go.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use paraslot_report::{Report, markdown, table};
+
+use crate::args::RunArgs;
+
+/// The places that were asked for, known to be writable.
+pub(super) struct Output {
+    place: PathBuf,
+    json: Vec<PathBuf>,
+    markdown: Vec<PathBuf>,
+}
+
+impl Output {
+    /// Makes the directories, and checks that the files can be written: nobody wants to hear of a
+    /// slip of the pen when all has been measured.
+    pub(super) fn new(arguments: &RunArgs) -> anyhow::Result<Self> {
+        let place = arguments.out.clone();
+        let latest = place.join("latest");
+        fs::create_dir_all(&latest)
+            .with_context(|| format!("cannot make the directory {}", latest.display()))?;
+        let also = |first: &str, more: &Option<PathBuf>| {
+            [latest.join(first)].into_iter().chain(more.clone()).collect::<Vec<_>>()
+        };
+        let json = also("results.json", &arguments.export_json);
+        let markdown = also("report.md", &arguments.export_markdown);
+        for path in json.iter().chain(&markdown) {
+            fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(Self { place, json, markdown })
+    }
+
+    /// The directory for what is temporary.
+    pub(super) fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// Shows the report, and writes its files.
+    pub(super) fn write(&self, report: &Report) -> anyhow::Result<()> {
+        let json = report.to_json()?;
+        let document = markdown(report);
+        let files = self.json.iter().map(|path| (path, &json));
+        for (path, text) in files.chain(self.markdown.iter().map(|path| (path, &document))) {
+            fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        let names: Vec<String> =
+            self.json.iter().chain(&self.markdown).map(|path| path.display().to_string()).collect();
+        let text = table(report);
+        // The files are there, whoever reads this.
+        let _ = print([text.as_str(), &format!("Written: {}", names.join(", "))]);
+        Ok(())
+    }
+}
+
+/// Writes lines to the standard output, which may be a pipe that is closed.
+pub(super) fn print<'a>(lines: impl IntoIterator<Item = &'a str>) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    for line in lines {
+        writeln!(output, "{line}")?;
+    }
+    output.flush()
+}

@@ -1,0 +1,159 @@
+//! What is behind the devices: a user's image, temporary ones, memory, or nothing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::bail;
+use paraslot_backends::block::{
+    self, BlockBackend, FileBackend, FileOptions, MemoryBackend, MemoryOptions, NullBackend,
+    NullOptions,
+};
+
+use crate::image::{self, IMAGE_BYTES, TemporaryFile};
+use crate::plan::{Cell, Plan};
+use crate::spec::{Backend, DeviceSpec, Engine};
+
+/// Most bytes of an image that are used. A guest keeps two bytes for each block that it may write.
+const SPAN_MAX: u64 = 16 << 30;
+
+/// Serial number of disks that were not given one.
+const ID: &str = "paraslot";
+
+/// Something for those workloads that leave it as it is, and another for those that do not: reads
+/// are compared with what a fresh image has.
+#[derive(Default)]
+struct Pair<T> {
+    read: Option<T>,
+    written: Option<T>,
+}
+
+impl<T> Pair<T> {
+    /// Makes those that `cells` need.
+    fn new(cells: &[&Cell], mut make: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<Self> {
+        let mut one = |writes| {
+            let needed = cells.iter().any(|cell| cell.workload.writes() == writes);
+            needed.then(&mut make).transpose()
+        };
+        Ok(Self { read: one(false)?, written: one(true)? })
+    }
+
+    fn of(&self, cell: &Cell) -> anyhow::Result<&T> {
+        let one = if cell.workload.writes() { &self.written } else { &self.read };
+        match one {
+            Some(one) => Ok(one),
+            None => bail!("{} has no image", cell.name),
+        }
+    }
+}
+
+/// A device's backend, for one run.
+pub(crate) struct Opened {
+    /// The image.
+    pub(crate) backend: Arc<dyn BlockBackend>,
+    /// What it is, as options of the command line.
+    pub(crate) label: String,
+    /// Bytes to use.
+    pub(crate) span: u64,
+}
+
+/// All images.
+pub(crate) struct Storage {
+    files: Pair<TemporaryFile>,
+    memory: Pair<MemoryBackend>,
+}
+
+impl Storage {
+    /// Makes the images that the plan needs, in `place`, and checks those of the user.
+    pub(crate) fn new(plan: &Plan, place: &Path) -> anyhow::Result<Self> {
+        let with = |backend| {
+            let chosen = |cell: &&Cell| {
+                let device = &plan.devices[cell.device];
+                device.backend == backend && device.path.is_none()
+            };
+            plan.cells.iter().filter(chosen).collect::<Vec<_>>()
+        };
+        let files = || TemporaryFile::image(place, IMAGE_BYTES);
+        let memory = || {
+            let options = MemoryOptions { id: ID.into(), ..MemoryOptions::default() };
+            let backend = MemoryBackend::new(IMAGE_BYTES, options)?;
+            image::contents(IMAGE_BYTES, |offset, piece| backend.write_at(offset, piece))?;
+            Ok(backend)
+        };
+        let this = Self {
+            files: Pair::new(&with(Backend::File), files)?,
+            memory: Pair::new(&with(Backend::Memory), memory)?,
+        };
+        for cell in &plan.cells {
+            let device = &plan.devices[cell.device];
+            let span = this.open(device, cell)?.span;
+            let least = u64::from(cell.depth) * u64::from(cell.workload.block_size);
+            if span < least {
+                bail!("{} has {span} bytes; {} needs {least}", path_of(device), cell.name);
+            }
+        }
+        Ok(this)
+    }
+
+    /// Opens what is behind a device, for one run.
+    pub(crate) fn open(&self, device: &DeviceSpec, cell: &Cell) -> anyhow::Result<Opened> {
+        let (backend, label): (Arc<dyn BlockBackend>, String) = match device.backend {
+            Backend::Null => {
+                let id = device.id.clone().unwrap_or_else(|| ID.into());
+                let options = NullOptions { id, ..NullOptions::default() };
+                (Arc::new(NullBackend::new(IMAGE_BYTES, options)?), "backend=null".into())
+            }
+            Backend::Memory => (Arc::new(self.memory.of(cell)?.clone()), "backend=memory".into()),
+            Backend::File => {
+                let options = FileOptions {
+                    read_only: !device.writable(),
+                    direct: device.direct,
+                    engine: match device.engine {
+                        None => block::Engine::Auto,
+                        Some(Engine::IoUring) => block::Engine::IoUring,
+                        Some(Engine::Threads) => block::Engine::Threads,
+                    },
+                    id: Some(device.id.clone().unwrap_or_else(|| ID.into())),
+                    ..FileOptions::new(self.path(device, cell)?)
+                };
+                let backend = FileBackend::open(&options)?;
+                let engine = match backend.engine() {
+                    block::Engine::Threads => Engine::Threads,
+                    _ => Engine::IoUring,
+                };
+                let label = file_label(device, engine);
+                (Arc::new(backend), label)
+            }
+        };
+        let span = backend.info().capacity.min(SPAN_MAX);
+        Ok(Opened { backend, label, span })
+    }
+
+    /// The file behind a device that has one.
+    pub(crate) fn path(&self, device: &DeviceSpec, cell: &Cell) -> anyhow::Result<PathBuf> {
+        match &device.path {
+            Some(path) => Ok(path.clone()),
+            None => Ok(self.files.of(cell)?.path()),
+        }
+    }
+}
+
+/// What a file is, as options of the command line.
+pub(crate) fn file_label(device: &DeviceSpec, engine: Engine) -> String {
+    let mut label = String::from("backend=file");
+    if let Some(path) = &device.path {
+        label.push_str(",path=");
+        label.push_str(&path.display().to_string().replace(',', ",,"));
+    }
+    label.push_str(match engine {
+        Engine::IoUring => ",engine=io_uring",
+        Engine::Threads => ",engine=threads",
+    });
+    if device.direct {
+        label.push_str(",direct=on");
+    }
+    label
+}
+
+fn path_of(device: &DeviceSpec) -> String {
+    device.path.as_ref().map_or_else(|| "the image".into(), |path| path.display().to_string())
+}

@@ -1,0 +1,218 @@
+//! Medians of few runs, and how far to trust them.
+//!
+//! The interval is the one that order statistics give: with `n` runs sorted, the number of runs below
+//! the true median is binomial (n, ½) whatever the distribution, so the interval from the k-th
+//! smallest to the k-th largest run misses the median with probability 2·P(B < k). The largest `k`
+//! for which that is at most 5 % is taken. It assumes independent runs and nothing else: no normal
+//! distribution, no resampling of runs that are not there.
+//!
+//! Fewer than six runs cannot give 95 %. Then the interval is the full range, and it covers the
+//! median with the probability that [`coverage`] tells: 50 % of two runs, 75 % of three, 87.5 % of
+//! four, 93.75 % of five.
+
+use serde::{Deserialize, Serialize};
+
+/// The fewest runs for which an interval covers the median with a probability of 95 %.
+pub const RUNS_FOR_95_PERCENT: usize = 6;
+
+/// A median of several runs, with its confidence interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Distribution {
+    /// The median.
+    pub median: f64,
+    /// The interval's lower end.
+    pub low: f64,
+    /// The interval's upper end.
+    pub high: f64,
+}
+
+impl Distribution {
+    /// The distribution of the runs' values, in any order. `None` without a run, or if a value is
+    /// not finite.
+    pub fn of(values: &[f64]) -> Option<Self> {
+        if values.is_empty() || values.iter().any(|value| !value.is_finite()) {
+            return None;
+        }
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let count = sorted.len();
+        let middle = count / 2;
+        // Half of each, since their sum might not be finite.
+        let median = if count.is_multiple_of(2) {
+            sorted[middle - 1] / 2.0 + sorted[middle] / 2.0
+        } else {
+            sorted[middle]
+        };
+        let rank = rank(count);
+        Some(Self { median, low: sorted[rank], high: sorted[count - 1 - rank] })
+    }
+
+    /// Whether the two intervals have a value in common.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.low <= other.high && other.low <= self.high
+    }
+}
+
+/// Probability that the interval of `runs` independent runs covers the median; 0 below two runs.
+pub fn coverage(runs: usize) -> f64 {
+    if runs < 2 { 0.0 } else { 1.0 - 2.0 * tail(runs, rank(runs)) }
+}
+
+/// How many runs to leave out at either end.
+fn rank(runs: usize) -> usize {
+    let mut rank = 0;
+    while rank + 1 < runs.div_ceil(2) && 2.0 * tail(runs, rank + 1) <= 0.05 {
+        rank += 1;
+    }
+    rank
+}
+
+/// P(B ≤ `most`) for B binomial (`n`, ½).
+fn tail(n: usize, most: usize) -> f64 {
+    // In logarithms, as 2⁻ⁿ is not a number any more for large n. Counts of runs are exact in f64.
+    let float = |count: usize| u32::try_from(count).map_or(f64::INFINITY, f64::from);
+    let mut term = -float(n) * std::f64::consts::LN_2;
+    let mut sum = 0.0;
+    for count in 0..=most.min(n) {
+        sum += term.exp();
+        term += (float(n - count) / float(count + 1)).ln();
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn nothing_or_nonsense_has_no_distribution() {
+        assert_eq!(Distribution::of(&[]), None);
+        assert_eq!(Distribution::of(&[1.0, f64::NAN]), None);
+        assert_eq!(Distribution::of(&[f64::INFINITY]), None);
+    }
+
+    #[test]
+    fn few_runs_give_their_full_range() {
+        let of = |values: &[f64]| Distribution::of(values).unwrap();
+        assert_eq!(of(&[2.0]), Distribution { median: 2.0, low: 2.0, high: 2.0 });
+        assert_eq!(of(&[4.0, 1.0]), Distribution { median: 2.5, low: 1.0, high: 4.0 });
+        assert_eq!(of(&[9.0, 1.0, 2.0]), Distribution { median: 2.0, low: 1.0, high: 9.0 });
+        assert_eq!(
+            of(&[5.0, 4.0, 3.0, 2.0, 1.0]),
+            Distribution { median: 3.0, low: 1.0, high: 5.0 }
+        );
+        assert_eq!(of(&[f64::MAX, f64::MAX]).median, f64::MAX);
+    }
+
+    /// The ranks that printed tables of the sign test's interval have, with their coverage.
+    #[test]
+    fn ranks_are_those_of_the_tables() {
+        for (runs, rank_from_one, percent) in [
+            (2, 1, 50.0),
+            (3, 1, 75.0),
+            (5, 1, 93.75),
+            (6, 1, 96.88),
+            (8, 1, 99.22),
+            (9, 2, 96.09),
+            (10, 2, 97.85),
+            (12, 3, 96.14),
+            (15, 4, 96.48),
+            (20, 6, 95.86),
+            (25, 8, 95.67),
+            (50, 18, 96.72),
+            (100, 40, 96.48),
+        ] {
+            assert_eq!(rank(runs) + 1, rank_from_one, "{runs} runs");
+            assert!((coverage(runs) * 100.0 - percent).abs() < 0.005, "{runs}: {}", coverage(runs));
+        }
+        assert_eq!((coverage(0), coverage(1)), (0.0, 0.0));
+        // Far beyond what 2⁻ⁿ can hold. About n/2 - 0.98·√n.
+        assert_eq!(rank(5000), 2430);
+    }
+
+    #[test]
+    fn six_is_the_fewest_for_95_percent() {
+        assert!(coverage(RUNS_FOR_95_PERCENT) >= 0.95);
+        assert!((0..RUNS_FOR_95_PERCENT).all(|runs| coverage(runs) < 0.95));
+        assert!((RUNS_FOR_95_PERCENT..400).all(|runs| coverage(runs) >= 0.95));
+    }
+
+    /// Draws from a lopsided distribution whose median is known; the interval must cover it as often
+    /// as promised.
+    #[test]
+    fn the_interval_covers_as_often_as_it_says() {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut uniform = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            u32::try_from(state >> 32)
+                .map(|high| (f64::from(high) + 0.5) / 4_294_967_296.0)
+                .unwrap()
+        };
+        for runs in [3, 5, 6, 10, 25] {
+            let rounds = 4000;
+            let mut covered = 0;
+            for _ in 0..rounds {
+                let values: Vec<f64> = (0..runs).map(|_| -uniform().ln()).collect();
+                let interval = Distribution::of(&values).unwrap();
+                let median = std::f64::consts::LN_2;
+                covered += u32::from(interval.low <= median && median <= interval.high);
+            }
+            let share = f64::from(covered) / f64::from(rounds);
+            assert!((share - coverage(runs)).abs() < 0.02, "{runs} runs: {share}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_interval_holds_the_median_and_is_made_of_runs(
+            values in prop::collection::vec(0.0..1e9f64, 1..60),
+        ) {
+            let found = Distribution::of(&values).unwrap();
+            prop_assert!(found.low <= found.median && found.median <= found.high);
+            prop_assert!(values.contains(&found.low) && values.contains(&found.high));
+            let below = values.iter().filter(|value| **value < found.median).count();
+            let above = values.iter().filter(|value| **value > found.median).count();
+            prop_assert!(below <= values.len() / 2 && above <= values.len() / 2);
+        }
+
+        #[test]
+        fn order_does_not_matter_and_scale_carries_through(
+            values in prop::collection::vec(0.0..1e9f64, 1..40),
+            power in -20i32..20,
+        ) {
+            let found = Distribution::of(&values).unwrap();
+            let reversed: Vec<f64> = values.iter().rev().copied().collect();
+            prop_assert_eq!(Distribution::of(&reversed), Some(found));
+            // A power of two, so that nothing is rounded.
+            let scale = 2f64.powi(power);
+            let scaled: Vec<f64> = values.iter().map(|value| value * scale).collect();
+            let expected = Distribution {
+                median: found.median * scale,
+                low: found.low * scale,
+                high: found.high * scale,
+            };
+            prop_assert_eq!(Distribution::of(&scaled), Some(expected));
+        }
+
+        #[test]
+        fn one_wild_run_among_many_moves_no_interval_end_to_it(
+            mut values in prop::collection::vec(1.0..2.0f64, 9..40),
+        ) {
+            values.push(1e9);
+            prop_assert!(Distribution::of(&values).unwrap().high < 1e9);
+        }
+
+        #[test]
+        fn overlapping_is_mutual(
+            a in prop::collection::vec(0.0..10.0f64, 1..8),
+            b in prop::collection::vec(0.0..10.0f64, 1..8),
+        ) {
+            let (a, b) = (Distribution::of(&a).unwrap(), Distribution::of(&b).unwrap());
+            prop_assert_eq!(a.overlaps(&b), b.overlaps(&a));
+            prop_assert!(a.overlaps(&a));
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The outputs of a small set of records, and the format of the file.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::*;
+
+/// A record of a read with `kilo` thousand operations a second, ±2 %, in `runs` runs.
+fn record(device: &str, kilo: f64, runs: u32) -> Record {
+    let family = if device == "ahci" { Family::Emulated } else { Family::Paravirtual };
+    let around = |median: f64| Distribution { median, low: median * 0.98, high: median * 1.02 };
+    let exits = if device == "ahci" { 7.0 } else { 1.0 };
+    Record {
+        device: device.into(),
+        family,
+        path: Path::Trap,
+        completion: Completion::Interrupt,
+        workload: "randread".into(),
+        size: Size::Block(4096),
+        queue_depth: 1,
+        queues: 1,
+        vmm: "paraslot".into(),
+        backend: "file".into(),
+        runs,
+        operations: 12_345,
+        seconds: 0.9,
+        ops_per_second: around(kilo * 1e3),
+        bytes_per_second: around(kilo * 4.096e6),
+        latency_ns: Some(Latency {
+            p50: 14_300,
+            p90: 16_100,
+            p99: 20_480,
+            p999: 96_000,
+            max: 1_234_567,
+        }),
+        exits_per_op: Some(exits),
+        doorbells_per_op: Some(1.0),
+        interrupts_per_op: Some(0.996),
+        host_cpu_ns_per_op: Some(15_820.0),
+        guest_cycles_per_op: Some(2201.4),
+        copied_bytes_per_op: Some(0.0),
+    }
+}
+
+/// The same record as QEMU would have it: what cannot be seen from outside is not measured.
+fn peer(mut record: Record) -> Record {
+    record.vmm = "qemu".into();
+    record.exits_per_op = None;
+    record.host_cpu_ns_per_op = None;
+    record.copied_bytes_per_op = None;
+    record
+}
+
+fn manifest() -> Manifest {
+    Manifest {
+        version: "0.1.0".into(),
+        revision: Some("ea37748".into()),
+        build: "release".into(),
+        date: "2026-03-01T12:00:00Z".into(),
+        command_line: vec!["paraslot".into(), "--peer".into(), "qemu".into()],
+        cpu_model: Some("Example CPU @ 2.60GHz".into()),
+        kernel: Some("6.18.0".into()),
+        hypervisor: Some("kvm".into()),
+        nested: Some(true),
+        below: Some("KVMKVMKVM".into()),
+        guest: Some(Guest { bytes: 135_000, fnv1a: "af63dc4c8601ec8c".into() }),
+        backend: vec!["file".into()],
+        pinned: Some(Pinning { vcpu: 0, device: 1 }),
+        busy_poll_us: 50,
+        warm_up_ms: 50,
+        measure_ms: 300,
+        notes: Vec::new(),
+    }
+}
+
+/// Two workloads, two paths, a peer, a difference that is noise.
+fn sample() -> Report {
+    let event = |mut record: Record| {
+        record.path = Path::Event;
+        record.exits_per_op = Some(if record.device == "ahci" { 5.0 } else { 0.0 });
+        record
+    };
+    let sequential = |mut record: Record| {
+        record.workload = "read".into();
+        record.size = Size::Block(131_072);
+        record.queue_depth = 32;
+        record.completion = Completion::Poll;
+        record
+    };
+    let results = vec![
+        // Not in the order of the table.
+        event(record("virtio-blk", 63.1, 3)),
+        event(record("ahci", 5.04, 3)),
+        record("ahci", 4.61, 3),
+        record("virtio-blk", 19.7, 3),
+        peer(record("virtio-blk", 24.0, 3)),
+        peer(record("ahci", 4.2, 3)),
+        sequential(record("ahci", 7.31, 6)),
+        sequential(record("virtio-blk", 7.5, 6)),
+    ];
+    Report::new(manifest(), results)
+}
+
+/// No virtual machine: the widest keys, hardly a figure, a single run.
+fn in_process() -> Report {
+    let bare = |device| {
+        let mut bare = peer(record(device, 1234.5, 1));
+        bare.vmm = "none".into();
+        bare.path = Path::InProcess;
+        bare.latency_ns = None;
+        bare.doorbells_per_op = None;
+        bare.interrupts_per_op = None;
+        bare.guest_cycles_per_op = None;
+        bare
+    };
+    let manifest = Manifest {
+        build: "debug".into(),
+        hypervisor: None,
+        nested: None,
+        guest: None,
+        pinned: None,
+        revision: None,
+        notes: vec!["these figures say nothing about virtual machines".into()],
+        ..manifest()
+    };
+    Report::new(manifest, vec![bare("virtio-blk"), bare("ahci")])
+}
+
+#[test]
+fn the_table_of_a_small_set() {
+    assert_eq!(table(&sample()), include_str!("golden/table.txt"));
+}
+
+#[test]
+fn the_table_without_a_virtual_machine() {
+    assert_eq!(table(&in_process()), include_str!("golden/in-process.txt"));
+}
+
+#[test]
+fn the_document_of_a_small_set() {
+    assert_eq!(markdown(&sample()), include_str!("golden/report.md"));
+}
+
+#[test]
+fn the_file_of_a_small_set() {
+    assert_eq!(in_process().to_json().unwrap(), include_str!("golden/results.json"));
+}
+
+/// Whatever the figures, no line is wider than the terminal is taken to be.
+#[test]
+fn tables_fit_a_hundred_columns() {
+    let mut wide = sample();
+    for record in &mut wide.results {
+        record.path = Path::Passthrough;
+        record.ops_per_second = Distribution { median: 9.999e6, low: 9.998e6, high: 9.9999e6 };
+        record.latency_ns =
+            Some(Latency { p50: 1 << 40, p90: 1 << 40, p99: 1 << 40, p999: 1 << 40, max: 1 << 40 });
+        record.exits_per_op = Some(12_345.678);
+        record.host_cpu_ns_per_op = Some(1e12);
+    }
+    for report in [&sample(), &in_process(), &wide] {
+        for line in table(report).lines().skip_while(|line| !line.is_empty()) {
+            assert!(line.chars().count() <= 100, "{line}");
+        }
+    }
+}
+
+#[test]
+fn what_was_not_measured_is_null() {
+    let value: Value = serde_json::from_str(&in_process().to_json().unwrap()).unwrap();
+    let record = &value["results"][0];
+    for field in [
+        "latency_ns",
+        "exits_per_op",
+        "doorbells_per_op",
+        "interrupts_per_op",
+        "host_cpu_ns_per_op",
+        "guest_cycles_per_op",
+        "copied_bytes_per_op",
+    ] {
+        assert_eq!(record.get(field), Some(&Value::Null), "{field}");
+    }
+    assert_eq!(record["path"], json!("in-process"));
+    assert_eq!(record["vmm"], json!("none"));
+}
+
+#[test]
+fn a_disk_has_blocks_and_a_network_frames() {
+    let mut frames = record("virtio-net", 1.0, 1);
+    frames.size = Size::Frame(60);
+    let report = Report::new(manifest(), vec![frames, record("ahci", 1.0, 1)]);
+    let value: Value = serde_json::from_str(&report.to_json().unwrap()).unwrap();
+    assert_eq!(value["results"][0]["frame_size"], json!(60));
+    assert_eq!(value["results"][0].get("block_size"), None);
+    assert_eq!(value["results"][1]["block_size"], json!(4096));
+    assert_eq!(Report::from_json(&report.to_json().unwrap()).unwrap(), report);
+    assert!(table(&report).contains("kpps"));
+}
+
+#[test]
+fn another_format_is_named_and_nonsense_refused() {
+    let newer = json!({ "schema": 2, "manifest": "something else" }).to_string();
+    let error = Report::from_json(&newer).unwrap_err();
+    assert_eq!(error.to_string(), "the report has schema 2; this program reads schema 1");
+    assert!(matches!(Report::from_json("{}"), Err(ReportError::Json(_))));
+    assert!(matches!(Report::from_json("{\"schema\":1}"), Err(ReportError::Json(_))));
+    // A field that a later program adds is no reason to refuse.
+    let mut value: Value = serde_json::from_str(&sample().to_json().unwrap()).unwrap();
+    value["results"][0]["added_later"] = json!(1);
+    assert_eq!(Report::from_json(&value.to_string()).unwrap(), sample());
+}
+
+#[test]
+fn only_what_did_the_same_is_compared() {
+    let base = || record("ahci", 1.0, 3);
+    let virtio = record("virtio-blk", 2.0, 3);
+    let changes: [fn(&mut Record); 8] = [
+        |other| other.path = Path::Event,
+        |other| other.completion = Completion::Poll,
+        |other| other.workload = "read".into(),
+        |other| other.size = Size::Block(8192),
+        |other| other.queue_depth = 2,
+        |other| other.vmm = "qemu".into(),
+        |other| other.backend = "memory".into(),
+        |other| other.family = Family::Passthrough,
+    ];
+    for change in changes {
+        let mut other = base();
+        change(&mut other);
+        assert!(comparisons(&[virtio.clone(), other]).is_empty());
+    }
+    assert_eq!(comparisons(&[base(), virtio]).len(), 1);
+}
+
+#[test]
+fn a_difference_needs_intervals_apart_and_enough_runs() {
+    let verdict = |kilo: f64, runs: u32| {
+        let records = [record("virtio-blk", kilo, runs), record("ahci", 10.0, 3)];
+        comparisons(&records)[0].verdict
+    };
+    assert_eq!(verdict(10.5, 3), Verdict::Faster);
+    assert_eq!(verdict(9.5, 3), Verdict::Slower);
+    assert_eq!(verdict(10.3, 3), Verdict::WithinNoise);
+    assert_eq!(verdict(9.7, 3), Verdict::WithinNoise);
+    assert_eq!(verdict(100.0, 2), Verdict::TooFewRuns);
+}
+
+#[test]
+fn nothing_is_divided_by_a_device_that_did_nothing() {
+    assert!(comparisons(&[record("virtio-blk", 1.0, 3), record("ahci", 0.0, 3)]).is_empty());
+    let mut stalled = record("ahci", 1.0, 3);
+    stalled.ops_per_second.low = 0.0;
+    let records = [record("virtio-blk", 1.0, 3), stalled];
+    assert_eq!(comparisons(&records)[0].high, f64::INFINITY);
+    assert!(markdown(&Report::new(manifest(), records.to_vec())).contains("∞"));
+}
+
+/// Names come from files too: they must not break out of their cell.
+#[test]
+fn names_cannot_break_the_document() {
+    let mut odd = record("virtio-blk", 1.0, 3);
+    odd.device = "a|b\n# c".into();
+    let document = markdown(&Report::new(manifest(), vec![odd]));
+    assert!(document.contains(r"a\|b \# c"));
+}
+
+proptest! {
+    /// The ratio of the medians lies in its range, and equal intervals never make a difference.
+    #[test]
+    fn ratios_lie_in_their_range(a in 0.1..1e4f64, b in 0.1..1e4f64) {
+        let records = [record("virtio-blk", a, 6), record("ahci", b, 6)];
+        let found = comparisons(&records)[0];
+        prop_assert!(found.low <= found.ratio && found.ratio <= found.high);
+        match found.verdict {
+            Verdict::Faster => prop_assert!(found.low > 1.0),
+            Verdict::Slower => prop_assert!(found.high < 1.0),
+            Verdict::WithinNoise => prop_assert!(found.low <= 1.0 && found.high >= 1.0),
+            Verdict::TooFewRuns => prop_assert!(false),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Memory, the image in it, and the state in which PVH starts a vCPU.
+
+use std::io::Cursor;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2, kvm_regs, kvm_segment};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use linux_loader::configurator::pvh::PvhBootConfigurator;
+use linux_loader::configurator::{BootConfigurator, BootParams};
+use linux_loader::loader::KernelLoader;
+use linux_loader::loader::elf::start_info::{hvm_memmap_table_entry, hvm_start_info};
+use linux_loader::loader::elf::{Elf, PvhBootCapability};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+
+use crate::VmError;
+use crate::sys::{self, Slot};
+
+/// Memory below 4 GiB ends here at the latest; BARs go above it.
+const LOW_MEMORY_END: u64 = 0xc000_0000;
+/// The rest of memory starts here.
+const HIGH_MEMORY: u64 = 1 << 32;
+/// Configuration space, 1 MiB for each of 256 buses.
+pub(crate) const ECAM: u64 = 0xe000_0000;
+/// Bytes of it.
+pub(crate) const ECAM_LEN: u64 = 256 << 20;
+/// Three pages that KVM needs on Intel's CPUs, out of everybody's way.
+const TASK_STATE: usize = 0xfffb_d000;
+/// The least memory that makes sense, the end of the guest's image being about 3 MiB.
+const MEMORY_MIN: u64 = 4 << 20;
+const PAGE: u64 = 4096;
+
+/// Memory below this is not told of; a PC has its video memory and firmware there.
+const CONVENTIONAL_END: u64 = 0xa_0000;
+const EXTENDED: u64 = 0x10_0000;
+
+const START_INFO: GuestAddress = GuestAddress(0x6000);
+const MEMORY_MAP: GuestAddress = GuestAddress(0x7000);
+const COMMAND_LINE: GuestAddress = GuestAddress(0x2_0000);
+const COMMAND_LINE_MAX: usize = 2047;
+
+const START_INFO_MAGIC: u32 = 0x336e_c578;
+/// Types of the memory map, as in e820.
+const USABLE: u32 = 1;
+const RESERVED: u32 = 2;
+
+/// Makes the guest's memory and maps it into `vm`. Returns how many slots that took.
+pub(crate) fn memory(vm: &VmFd, bytes: u64) -> Result<(Arc<GuestMemoryMmap>, u32), VmError> {
+    let refuse = |reason: String| VmError::Memory { bytes, reason };
+    if bytes < MEMORY_MIN || !bytes.is_multiple_of(PAGE) {
+        return Err(refuse(format!("it must be whole pages, and {MEMORY_MIN} at least")));
+    }
+    let low = bytes.min(LOW_MEMORY_END);
+    let sizes = [(GuestAddress(0), low), (GuestAddress(HIGH_MEMORY), bytes - low)];
+    let ranges: Vec<_> = sizes
+        .into_iter()
+        .filter(|(_, len)| *len != 0)
+        .map(|(start, len)| Some((start, usize::try_from(len).ok()?)))
+        .collect::<Option<_>>()
+        .ok_or_else(|| refuse("it does not fit in this process".to_owned()))?;
+    let memory =
+        GuestMemoryMmap::from_ranges(&ranges).map_err(|error| refuse(error.to_string()))?;
+    let mut slots = 0;
+    for region in memory.iter() {
+        let slot = Slot {
+            number: slots,
+            guest: region.start_addr().0,
+            len: region.len(),
+            read_only: false,
+        };
+        let Some(host) = NonNull::new(region.as_ptr()) else { continue };
+        map_memory(vm, slot, host)?;
+        slots += 1;
+    }
+    Ok((Arc::new(memory), slots))
+}
+
+#[expect(unsafe_code, reason = "guest memory is handed to KVM by address")]
+fn map_memory(vm: &VmFd, slot: Slot, host: NonNull<u8>) -> Result<(), VmError> {
+    if let Ok(len) = usize::try_from(slot.len) {
+        // SAFETY: vm-memory's regions are private anonymous mappings unless made from files.
+        unsafe { sys::advise_huge(host, len) };
+    }
+    // SAFETY: the region is mapped. `Vm` keeps it until after the machine's last descriptor is gone.
+    unsafe { sys::map(vm, slot, host) }.map_err(VmError::kvm("map the guest's memory"))
+}
+
+/// Makes the interrupt controllers, and tells KVM where it may put what Intel's CPUs need.
+pub(crate) fn chips(vm: &VmFd) -> Result<(), VmError> {
+    vm.set_tss_address(TASK_STATE).map_err(VmError::kvm("place the task state segment"))?;
+    vm.create_irq_chip().map_err(VmError::kvm("make the interrupt controllers"))
+}
+
+/// Shows the vCPU all that KVM supports, with an APIC ID of 0, and the frequencies that hypervisors
+/// tell in leaf 0x4000_0010. Returns that of its time stamp counter in kHz, 0 if KVM does not tell.
+pub(crate) fn cpuid(kvm: &Kvm, vcpu: &VcpuFd) -> Result<u32, VmError> {
+    const HYPERVISOR: u32 = 0x4000_0000;
+    const FREQUENCIES: u32 = 0x4000_0010;
+    const LOCAL_APIC_KHZ: u32 = 1_000_000;
+
+    let tsc_khz = vcpu.get_tsc_khz().unwrap_or(0);
+    let mut cpuid: CpuId = kvm
+        .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+        .map_err(VmError::kvm("tell what CPU it supports"))?;
+    for entry in cpuid.as_mut_slice() {
+        match entry.function {
+            // KVM reports the processor that it was asked on.
+            1 => entry.ebx &= 0x0000_ffff,
+            0xb | 0x1f => entry.edx = 0,
+            HYPERVISOR => entry.eax = entry.eax.max(FREQUENCIES),
+            _ => {}
+        }
+    }
+    let frequencies = kvm_cpuid_entry2 {
+        function: FREQUENCIES,
+        eax: tsc_khz,
+        ebx: LOCAL_APIC_KHZ,
+        ..Default::default()
+    };
+    if tsc_khz != 0 && cpuid.push(frequencies).is_err() {
+        return Err(VmError::Missing("room for another CPUID leaf"));
+    }
+    vcpu.set_cpuid2(&cpuid).map_err(VmError::kvm("give the vCPU its features"))?;
+    Ok(tsc_khz)
+}
+
+/// Loads an image with a PVH entry point, and sets the vCPU up to start it.
+pub(crate) fn load(
+    memory: &GuestMemoryMmap,
+    vcpu: &VcpuFd,
+    image: &[u8],
+    command_line: &str,
+) -> Result<(), VmError> {
+    let loaded = Elf::load(memory, None, &mut Cursor::new(image), None)
+        .map_err(|error| VmError::Image(error.to_string()))?;
+    let PvhBootCapability::PvhEntryPresent(entry) = loaded.pvh_boot_cap else {
+        return Err(VmError::Image("it has no PVH entry point".to_owned()));
+    };
+    start_info(memory, command_line)?;
+    registers(vcpu, entry)
+}
+
+fn start_info(memory: &GuestMemoryMmap, command_line: &str) -> Result<(), VmError> {
+    let image = |error: &dyn std::fmt::Display| VmError::Image(error.to_string());
+    if command_line.len() > COMMAND_LINE_MAX || command_line.contains('\0') {
+        return Err(VmError::Image("the command line is too long, or not text".to_owned()));
+    }
+    let text: Vec<u8> = command_line.bytes().chain([0]).collect();
+    memory.write_slice(&text, COMMAND_LINE).map_err(|error| image(&error))?;
+
+    let map = memory_map(memory);
+    let info = hvm_start_info {
+        magic: START_INFO_MAGIC,
+        version: 1,
+        cmdline_paddr: COMMAND_LINE.0,
+        memmap_paddr: MEMORY_MAP.0,
+        memmap_entries: u32::try_from(map.len()).unwrap_or(u32::MAX),
+        ..Default::default()
+    };
+    let mut params = BootParams::new(&info, START_INFO);
+    params.set_sections(&map, MEMORY_MAP);
+    PvhBootConfigurator::write_bootparams(&params, memory).map_err(|error| image(&error))
+}
+
+fn memory_map(memory: &GuestMemoryMmap) -> Vec<hvm_memmap_table_entry> {
+    let entry = |start: u64, end: u64, type_: u32| hvm_memmap_table_entry {
+        addr: start,
+        size: end.saturating_sub(start),
+        type_,
+        reserved: 0,
+    };
+    let mut map = Vec::new();
+    for region in memory.iter() {
+        let start = region.start_addr().0;
+        let end = start + region.len();
+        if start == 0 {
+            map.push(entry(0, CONVENTIONAL_END, USABLE));
+            map.push(entry(EXTENDED, end, USABLE));
+        } else {
+            map.push(entry(start, end, USABLE));
+        }
+    }
+    map.push(entry(ECAM, ECAM + ECAM_LEN, RESERVED));
+    map
+}
+
+/// Flat 32-bit protected mode without paging, EBX at the start info.
+fn registers(vcpu: &VcpuFd, entry: GuestAddress) -> Result<(), VmError> {
+    const PROTECTED: u64 = 1;
+    const CODE: u8 = 0xb;
+    const DATA: u8 = 0x3;
+    const TASK: u8 = 0xb;
+
+    let mut special = vcpu.get_sregs().map_err(VmError::kvm("read the vCPU's registers"))?;
+    let flat = |type_: u8, selector: u16| kvm_segment {
+        base: 0,
+        limit: 0xffff_ffff,
+        selector,
+        type_,
+        present: 1,
+        db: 1,
+        s: 1,
+        g: 1,
+        ..Default::default()
+    };
+    special.cs = flat(CODE, 0x8);
+    let data = flat(DATA, 0x10);
+    (special.ds, special.es, special.ss) = (data, data, data);
+    (special.fs, special.gs) = (data, data);
+    special.tr =
+        kvm_segment { limit: 0x67, selector: 0x18, type_: TASK, present: 1, ..Default::default() };
+    special.cr0 = PROTECTED;
+    special.cr4 = 0;
+    special.efer = 0;
+    vcpu.set_sregs(&special).map_err(VmError::kvm("set the vCPU's registers"))?;
+
+    let general = kvm_regs { rip: entry.0, rbx: START_INFO.0, rflags: 2, ..Default::default() };
+    vcpu.set_regs(&general).map_err(VmError::kvm("set the vCPU's registers"))
+}

@@ -1,0 +1,233 @@
+//! A virtual machine.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kvm_ioctls::VmFd;
+use paraslot_device::executor::pin_to;
+use paraslot_device::{Executor, Host};
+use paraslot_pci::{Bdf, SharedDevice};
+use paraslot_protocol::Phase;
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::signal::Killable;
+
+use crate::bus::Bus;
+use crate::interrupts::{Faults, Interrupts};
+use crate::ports::Ports;
+use crate::vcpu::{Control, Ended, Exits, Measured, Report, Vcpu, kick_signal};
+use crate::{VmError, boot, probe};
+
+/// How the guest and the devices reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Path {
+    /// Every register access, doorbells included, exits to user space and is served on the vCPU's
+    /// thread; every interrupt is an ioctl of the thread that raises it.
+    Trap,
+    /// What KVM can do by itself it does: doorbells are written to eventfds (`ioeventfd`), register
+    /// windows are read-only memory, and interrupts come from eventfds (`irqfd`). Other register
+    /// accesses exit as on the trap path.
+    Event,
+}
+
+/// What a virtual machine is to be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmConfig {
+    /// Bytes of memory, a multiple of 4096 and at least 4 MiB.
+    pub memory_bytes: u64,
+    /// How the guest and the devices reach each other.
+    pub path: Path,
+    /// The processor that the vCPU stays on; `None` leaves it to the scheduler.
+    pub vcpu_cpu: Option<usize>,
+}
+
+/// How a guest's run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// What the guest wrote to its console.
+    pub console: Vec<u8>,
+    /// What it wrote to its exit port.
+    pub exit_code: u32,
+    /// Exits to user space, from the first instruction on.
+    pub exits: Exits,
+    /// What happened in its measured part, if it had one.
+    pub measured: Option<Measured>,
+}
+
+/// A virtual machine with one vCPU, in-kernel interrupt controllers and a PCI root bus.
+///
+/// It has memory from 0 up, at most 3 GiB of it below 4 GiB; a host bridge at 00:00.0; configuration
+/// mechanism 1 and ECAM (256 MiB at 0xe000_0000); the guest's ports
+/// ([`paraslot_protocol::port`]); and nothing else: no firmware, no timer but the local APIC's, no
+/// ACPI. The guest finds all of that in its PVH start info or knows it. INTx of device `d` is pin
+/// `16 + d % 8` of the I/O APIC. An access where nothing is reads as ones and writes nowhere.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use paraslot_vmm::{Path, Vm, VmConfig, VmError};
+/// # fn main() -> Result<(), VmError> {
+/// let config = VmConfig { memory_bytes: 64 << 20, path: Path::Event, vcpu_cpu: None };
+/// let mut vm = Vm::new(&config)?;
+/// vm.load(paraslot_guest::IMAGE, "check=boot")?;
+/// let run = vm.run(Duration::from_secs(10), &mut |_| ())?;
+/// assert_eq!(run.exit_code, 0);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Vm {
+    // Dropped in this order: KVM lets go of memory before this process does.
+    vcpu: Option<Vcpu>,
+    interrupts: Arc<Interrupts>,
+    faults: Arc<Faults>,
+    ports: Arc<Ports>,
+    _vm: Arc<VmFd>,
+    memory: Arc<GuestMemoryMmap>,
+    vcpu_cpu: Option<usize>,
+    tsc_hz: u64,
+}
+
+impl Vm {
+    /// Makes a machine without devices, an image or a past.
+    ///
+    /// # Errors
+    /// When there is no usable KVM, or it lacks what the path needs, or there is not enough memory.
+    pub fn new(config: &VmConfig) -> Result<Self, VmError> {
+        let kvm = probe::open()?;
+        probe::check(&kvm, config.path == Path::Event)?;
+        let vm = Arc::new(kvm.create_vm().map_err(VmError::kvm("make a virtual machine"))?);
+        boot::chips(&vm)?;
+        let (memory, slots) = boot::memory(&vm, config.memory_bytes)?;
+        let fd = vm.create_vcpu(0).map_err(VmError::kvm("make a vCPU"))?;
+        let tsc_hz = u64::from(boot::cpuid(&kvm, &fd)?) * 1000;
+
+        let faults = Arc::new(Faults::default());
+        let interrupts = Arc::new(Interrupts::new(vm.clone(), config.path, faults.clone()));
+        let ports = Arc::new(Ports::default());
+        let vcpu = Vcpu {
+            fd,
+            bus: Bus::new(vm.clone(), config.path, &ports, slots)?,
+            ports: ports.clone(),
+            interrupts: interrupts.clone(),
+            count_messages: config.path == Path::Trap,
+        };
+        let vcpu_cpu = config.vcpu_cpu;
+        let vcpu = Some(vcpu);
+        Ok(Self { vcpu, interrupts, faults, ports, _vm: vm, memory, vcpu_cpu, tsc_hz })
+    }
+
+    /// Frequency of the guest's time stamp counter in Hz, 0 if KVM does not tell.
+    pub fn tsc_hz(&self) -> u64 {
+        self.tsc_hz
+    }
+
+    /// The guest's memory.
+    pub fn memory(&self) -> &Arc<GuestMemoryMmap> {
+        &self.memory
+    }
+
+    /// What a device that is going to be plugged in at `bdf` gets.
+    pub fn host(&self, bdf: Bdf, executor: Arc<dyn Executor>) -> Host<Arc<GuestMemoryMmap>> {
+        Host {
+            memory: self.memory.clone(),
+            msi: self.interrupts.messages(),
+            intx: self.interrupts.pin(bdf),
+            executor,
+        }
+    }
+
+    /// Plugs a function in.
+    ///
+    /// # Errors
+    /// When the address is taken or none, or KVM has no room for the function's doorbells.
+    pub fn plug(&mut self, bdf: Bdf, device: SharedDevice) -> Result<(), VmError> {
+        self.vcpu_mut()?.bus.plug(bdf, device)
+    }
+
+    /// Loads an ELF image with a PVH entry point, and points the vCPU at it.
+    ///
+    /// # Errors
+    /// When the image or the command line is not valid or does not fit.
+    pub fn load(&mut self, image: &[u8], command_line: &str) -> Result<(), VmError> {
+        let memory = self.memory.clone();
+        boot::load(&memory, &self.vcpu_mut()?.fd, image, command_line)
+    }
+
+    /// Runs the guest until it writes its exit port, for `limit` at most.
+    ///
+    /// `on_phase` is called for each of the guest's marks, on the calling thread, while the guest
+    /// stands still.
+    ///
+    /// # Errors
+    /// When the guest does not end by itself, or something failed that it depends on. The console is
+    /// then to be had with [`console`](Self::console).
+    pub fn run(
+        &mut self,
+        limit: Duration,
+        on_phase: &mut dyn FnMut(Phase),
+    ) -> Result<Run, VmError> {
+        let mut vcpu = self.vcpu.take().ok_or(VmError::Missing("vCPU left"))?;
+        let kick = kick_signal();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (reports, from_vcpu) = channel();
+        let (answer, answers) = channel();
+        let control = Control { reports, answers, stop: stop.clone(), limit };
+        let cpu = self.vcpu_cpu;
+        let thread = thread::Builder::new()
+            .name("vcpu".to_owned())
+            .spawn(move || {
+                let pinned = cpu.map_or(Ok(()), pin_to).map_err(VmError::Thread);
+                let ended = pinned.and_then(|()| vcpu.run(&control));
+                (vcpu, ended)
+            })
+            .map_err(VmError::Thread)?;
+
+        wait(&from_vcpu, &answer, limit, on_phase);
+        stop.store(true, Ordering::Release);
+        // The signal is lost if it comes just before the vCPU enters the guest.
+        while !thread.is_finished() {
+            let _ = thread.kill(kick);
+            thread::sleep(Duration::from_millis(1));
+        }
+        let (vcpu, ended) = match thread.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        self.vcpu = Some(vcpu);
+        let Ended { exit_code, exits, measured } = ended?;
+        match self.faults.take() {
+            Some(fault) => Err(fault),
+            None => Ok(Run { console: self.console(), exit_code, exits, measured }),
+        }
+    }
+
+    /// What the guest has written to its console and nobody has taken yet.
+    pub fn console(&self) -> Vec<u8> {
+        self.ports.take_console()
+    }
+
+    fn vcpu_mut(&mut self) -> Result<&mut Vcpu, VmError> {
+        self.vcpu.as_mut().ok_or(VmError::Missing("vCPU left"))
+    }
+}
+
+/// Passes marks on until the vCPU's thread is done or the time is up.
+fn wait(
+    from_vcpu: &mpsc::Receiver<Report>,
+    answer: &mpsc::Sender<()>,
+    limit: Duration,
+    on_phase: &mut dyn FnMut(Phase),
+) {
+    let start = Instant::now();
+    loop {
+        match from_vcpu.recv_timeout(limit.saturating_sub(start.elapsed())) {
+            Ok(Report::Phase(phase)) => {
+                on_phase(phase);
+                // The vCPU waits for this.
+                let _ = answer.send(());
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}

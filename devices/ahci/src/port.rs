@@ -1,0 +1,325 @@
+//! A port's registers: what the guest's writes do (AHCI 1.3.1, 3.3 and 5.3), and what the port and
+//! its worker tell each other.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use paraslot_device::SharedPage;
+use paraslot_spec::ahci::{PortCommand, PortError, port, port_base, sctl, ssts};
+use paraslot_spec::ahci::{PortInterrupt, SIGNATURE_NONE};
+use paraslot_spec::ata::status;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::hba::{Irq, lock};
+use crate::registers::{Bank, PORT, TFD_NO_DEVICE, derived, find};
+
+/// One port.
+pub(crate) struct Port {
+    state: Mutex<State>,
+    bell: Bell,
+}
+
+/// How a vCPU calls a worker. Writes the eventfd only when the worker has gone to sleep.
+pub(crate) struct Bell {
+    rung: AtomicBool,
+    asleep: AtomicBool,
+    event: EventFd,
+}
+
+impl Bell {
+    fn new() -> io::Result<Self> {
+        let event = EventFd::new(EFD_NONBLOCK)?;
+        Ok(Self { rung: AtomicBool::new(true), asleep: AtomicBool::new(false), event })
+    }
+
+    pub(crate) fn ring(&self) {
+        // One total order with `sleep`: either this sees the worker asleep, or it sees the ring.
+        self.rung.store(true, Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+            // It can fail only by being full, and then the worker is about to be woken.
+            let _ = self.event.write(1);
+        }
+    }
+
+    /// Whether it was rung since the last call.
+    pub(crate) fn answer(&self) -> bool {
+        self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::SeqCst)
+    }
+
+    /// The worker goes to sleep; says whether it must not after all.
+    pub(crate) fn sleep(&self) -> bool {
+        self.asleep.store(true, Ordering::SeqCst);
+        let rung = self.rung.load(Ordering::SeqCst);
+        if rung {
+            self.asleep.store(false, Ordering::SeqCst);
+        }
+        rung
+    }
+
+    pub(crate) fn event(&self) -> &EventFd {
+        &self.event
+    }
+}
+
+/// What the port's lock protects.
+pub(crate) struct State {
+    pub(crate) bank: Bank,
+    index: u32,
+    attached: bool,
+    /// Counts the times that all commands were dropped: a command of an earlier epoch ends unseen.
+    pub(crate) epoch: u32,
+    /// Slots whose commands are with the worker, whatever epoch they are of. While there are any,
+    /// guest memory may still change.
+    pub(crate) taken: u32,
+    /// Commands of an earlier epoch are still taken: no new ones are until they have come back.
+    pub(crate) draining: bool,
+    /// A command failed: no more are processed until ST is cleared (6.2.2).
+    pub(crate) halted: bool,
+    /// The slot after the one that was processed last.
+    pub(crate) next_slot: u32,
+    /// The device has to go through a hardware reset once nothing is taken.
+    pub(crate) reset_device: bool,
+    /// The device has a signature to send, once it is reset and FRE is set.
+    pub(crate) signature: bool,
+    /// GHC.HR waits for this port.
+    pub(crate) hba_reset: bool,
+    asserting: bool,
+}
+
+impl Port {
+    pub(crate) fn new(page: Arc<SharedPage>, index: u8, attached: bool) -> io::Result<Self> {
+        let state = State {
+            bank: Bank::new(page, port_base(index)),
+            index: index.into(),
+            attached,
+            epoch: 0,
+            taken: 0,
+            draining: false,
+            halted: false,
+            next_slot: 0,
+            reset_device: false,
+            signature: false,
+            hba_reset: false,
+            asserting: false,
+        };
+        Ok(Self { state: Mutex::new(state), bell: Bell::new()? })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Writes the lanes `lanes` of the register at `offset` from the port's base.
+    pub(crate) fn write(&self, irq: &Irq, offset: u32, value: u32, lanes: u32) {
+        let Some(register) = find(&PORT, offset) else { return };
+        let mut state = self.lock();
+        let old = state.bank.get(offset);
+        let new = register.written(old, value, lanes);
+        let mut ring = false;
+        match offset {
+            port::CLB | port::CLBU | port::FB | port::FBU => state.bank.set(offset, new),
+            port::IS => {
+                let causes = new | derived(state.bank.get(port::SERR));
+                state.bank.set(port::IS, causes);
+                state.update_interrupt(irq);
+            }
+            port::IE => {
+                state.bank.set(port::IE, new);
+                state.update_interrupt(irq);
+            }
+            port::SERR => {
+                state.bank.set(port::SERR, new);
+                state.change_causes(irq, derived(new), PortInterrupt::DERIVED.bits());
+            }
+            port::CMD => ring = state.write_cmd(old, new, value),
+            port::SCTL => ring = state.write_sctl(irq, old, new),
+            // Neither can be set while the command list is not being processed (3.3.13, 3.3.14).
+            port::SACT if state.started() => state.bank.set(port::SACT, new),
+            port::CI if state.started() => {
+                state.bank.set(port::CI, new);
+                ring = new != old;
+            }
+            _ => {}
+        }
+        drop(state);
+        if ring {
+            self.bell.ring();
+        }
+    }
+
+    /// The port's part of an HBA reset: all of it goes back to its start, but for the addresses of
+    /// the lists (10.4.3); at `power_on` those too. A device that is attached comes up again.
+    pub(crate) fn reset(&self, irq: &Irq, power_on: bool) {
+        let mut state = self.lock();
+        state.drop_commands();
+        for register in &PORT {
+            if power_on || !matches!(register.offset, port::CLB | port::CLBU | port::FB | port::FBU)
+            {
+                state.bank.set(register.offset, register.reset);
+            }
+        }
+        state.next_slot = 0;
+        state.hba_reset = !power_on;
+        if state.attached {
+            state.reset_device = true;
+            state.link_up(TFD_NO_DEVICE);
+        } else {
+            state.hba_reset = false;
+            irq.port_reset_done(state.index);
+        }
+        // The causes that a new link brings are not enabled.
+        let causes = derived(state.bank.get(port::SERR));
+        state.bank.set(port::IS, causes);
+        state.update_interrupt(irq);
+        drop(state);
+        self.bell.ring();
+    }
+}
+
+impl State {
+    /// Whether the command list is to be processed.
+    pub(crate) fn started(&self) -> bool {
+        self.bank.get(port::CMD) & PortCommand::ST.bits() != 0
+    }
+
+    /// Whether received FISes are to be posted.
+    pub(crate) fn receiving(&self) -> bool {
+        self.bank.get(port::CMD) & PortCommand::FRE.bits() != 0
+    }
+
+    /// The 64-bit address in a pair of registers, the low one at `offset`.
+    pub(crate) fn address(&self, offset: u32) -> u64 {
+        u64::from(self.bank.get(offset + 4)) << 32 | u64::from(self.bank.get(offset))
+    }
+
+    /// Whether the link to the device is up.
+    pub(crate) fn linked(&self) -> bool {
+        self.bank.get(port::SSTS) & ssts::DET == ssts::DET_ESTABLISHED
+    }
+
+    /// The slots whose commands can be fetched now.
+    pub(crate) fn issuable(&self) -> u32 {
+        let busy = u32::from(status::BSY | status::DRQ);
+        let ready = self.started()
+            && !self.halted
+            && !self.draining
+            && !self.reset_device
+            && !self.signature
+            && self.bank.get(port::TFD) & busy == 0
+            && self.linked();
+        if ready { self.bank.get(port::CI) & !self.taken } else { 0 }
+    }
+
+    /// Everything that was taken has come back.
+    pub(crate) fn drained(&mut self, irq: &Irq) {
+        self.draining = false;
+        if !self.started() {
+            self.bank.change(port::CMD, 0, PortCommand::CR.bits());
+        }
+        if std::mem::take(&mut self.hba_reset) {
+            irq.port_reset_done(self.index);
+        }
+    }
+
+    /// Sets causes in PxIS.
+    pub(crate) fn raise(&mut self, irq: &Irq, causes: PortInterrupt) {
+        self.change_causes(irq, causes.bits(), 0);
+    }
+
+    fn change_causes(&mut self, irq: &Irq, set: u32, clear: u32) {
+        self.bank.change(port::IS, set, clear);
+        self.update_interrupt(irq);
+    }
+
+    fn update_interrupt(&mut self, irq: &Irq) {
+        let asserting = self.bank.get(port::IS) & self.bank.get(port::IE) != 0;
+        if asserting != self.asserting {
+            self.asserting = asserting;
+            irq.assert(self.index, asserting);
+        }
+    }
+
+    /// Forgets all commands that were issued. Those that are taken go on, unseen.
+    fn drop_commands(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+        self.halted = false;
+        self.draining = self.taken != 0;
+        self.bank.set(port::CI, 0);
+        self.bank.set(port::SACT, 0);
+    }
+
+    /// `new` is PxCMD by its table; `written` has the bits that act and do not stay.
+    fn write_cmd(&mut self, old: u32, new: u32, written: u32) -> bool {
+        let mut ring = false;
+        let [before, after, written] = [old, new, written].map(PortCommand::from_bits_truncate);
+        let mut value = new;
+        if written.contains(PortCommand::CLO) && !before.contains(PortCommand::ST) {
+            // BSY and DRQ go, so that a soft reset can be issued to a device that hangs (3.3.7).
+            let busy = u32::from(status::BSY | status::DRQ);
+            self.bank.change(port::TFD, 0, busy);
+        }
+        if after.contains(PortCommand::FRE) {
+            value |= PortCommand::FR.bits();
+            ring |= !before.contains(PortCommand::FRE);
+        } else {
+            value &= !PortCommand::FR.bits();
+        }
+        if after.contains(PortCommand::ST) {
+            value |= PortCommand::CR.bits();
+            if !before.contains(PortCommand::ST) {
+                value &= !PortCommand::CCS;
+                self.next_slot = 0;
+                ring = true;
+            }
+        } else if before.contains(PortCommand::ST) {
+            self.drop_commands();
+            value &= !PortCommand::CCS;
+            if self.taken == 0 {
+                value &= !PortCommand::CR.bits();
+            }
+        }
+        self.bank.set(port::CMD, value);
+        ring
+    }
+
+    fn write_sctl(&mut self, irq: &Irq, old: u32, new: u32) -> bool {
+        self.bank.set(port::SCTL, new);
+        let (before, after) = (old & sctl::DET, new & sctl::DET);
+        if before == after || !self.attached {
+            return false;
+        }
+        let down = |det| det == sctl::DET_COMRESET || det == sctl::DET_OFFLINE;
+        if down(after) {
+            self.drop_commands();
+            self.reset_device = true;
+            self.signature = false;
+            let offline = after == sctl::DET_OFFLINE;
+            let det = if offline { ssts::DET_OFFLINE } else { ssts::DET_NONE };
+            self.bank.set(port::SSTS, det);
+            self.bank.set(port::TFD, TFD_NO_DEVICE);
+            self.bank.set(port::SIG, SIGNATURE_NONE);
+        } else if down(before) {
+            // The device answers with COMINIT and is busy until it sends its signature.
+            self.link_up(u32::from(status::BSY));
+            let causes = derived(self.bank.get(port::SERR));
+            self.change_causes(irq, causes, 0);
+        }
+        true
+    }
+
+    /// The link to the device comes up, as fast as PxSCTL.SPD allows.
+    fn link_up(&mut self, tfd: u32) {
+        let limit = self.bank.get(port::SCTL) & sctl::SPD;
+        let speed = if limit == 0 { ssts::SPD_GEN3 } else { limit.min(ssts::SPD_GEN3) };
+        self.bank.set(port::SSTS, ssts::DET_ESTABLISHED | speed | ssts::IPM_ACTIVE);
+        self.bank.set(port::TFD, tfd);
+        let errors = PortError::DIAG_X | PortError::DIAG_N;
+        self.bank.change(port::SERR, errors.bits(), 0);
+        self.signature = true;
+    }
+}

@@ -1,0 +1,22 @@
+//! Backends for tests, each around another: one that holds operations back, one that fails them, one
+//! that records them; and the test that every backend must pass.
+//!
+//! Panics on misuse, as tests do.
+
+mod conformance;
+mod fault;
+mod gated;
+mod recording;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+#[cfg(test)]
+pub(crate) use conformance::plain;
+pub use conformance::{GuestPages, conformance, finish};
+pub use fault::FaultBackend;
+pub use gated::{Gate, GatedBackend};
+pub use recording::{Event, Log, RecordingBackend};
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,172 @@
+//! virtio-blk behind the PCI transport.
+
+use paraslot_spec::pci::{capability, header};
+use paraslot_spec::virtio::Status;
+use paraslot_spec::virtio::pci::{Capability, CommonCfg, cfg_type};
+use paraslot_spec::virtio::split::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, Descriptor};
+use paraslot_spec::virtio_blk::RequestHeader;
+use std::mem::offset_of;
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::bench::Bench;
+use crate::fuzz::{Input, Script};
+
+const QUEUE_SIZE: u16 = 16;
+const DESCRIPTORS: u64 = 0x1000;
+const AVAIL: u64 = 0x2000;
+const USED: u64 = 0x3000;
+const INDIRECT: u64 = 0x4000;
+const HEADERS: u64 = 0x5000;
+const DATA: u64 = 0x8000;
+
+/// Drives one queue of a virtio-blk device, wrongly.
+#[derive(Default)]
+pub struct VirtioBlkScript {
+    structures: Vec<Capability>,
+    avail_idx: u16,
+    registers: bool,
+}
+
+impl VirtioBlkScript {
+    /// A script that would rather write registers than make requests.
+    pub fn registers() -> Self {
+        Self { registers: true, ..Self::default() }
+    }
+
+    fn place(&self, kind: u8) -> (u8, u64) {
+        let found = self.structures.iter().find(|structure| structure.cfg_type == kind);
+        let found = found.expect("the transport has all structures");
+        (found.bar, u64::from(found.offset.get()))
+    }
+
+    fn common(&self, bench: &mut Bench, field: usize, data: &[u8]) {
+        let (bar, offset) = self.place(cfg_type::COMMON);
+        bench.device.bar_write(bar, offset + field as u64, data);
+    }
+}
+
+impl Script for VirtioBlkScript {
+    fn look(&mut self, bench: &mut Bench) {
+        let mut at = [0];
+        bench.device.config_read(header::CAPABILITIES, &mut at);
+        for _ in 0..48 {
+            if at[0] == 0 {
+                break;
+            }
+            let mut bytes = [0; 16];
+            bench.device.config_read(u16::from(at[0]), &mut bytes);
+            if bytes[0] == capability::VENDOR {
+                self.structures.push(Capability::read_from_bytes(&bytes).expect("16 bytes"));
+            }
+            at = [bytes[1]];
+        }
+    }
+
+    fn bring_up(&mut self, bench: &mut Bench) {
+        bench.enable();
+        let status = offset_of!(CommonCfg, device_status);
+        self.common(bench, status, &[0]);
+        bench.executor.run(100);
+        self.avail_idx = 0;
+        bench.poke(AVAIL, &[0; 64]);
+        let mut now = Status::ACKNOWLEDGE | Status::DRIVER;
+        self.common(bench, status, &[now.bits()]);
+        for window in 0..2u32 {
+            let (bar, offset) = self.place(cfg_type::COMMON);
+            self.common(bench, offset_of!(CommonCfg, device_feature_select), &window.to_le_bytes());
+            let offered = bench.read32(bar, offset + offset_of!(CommonCfg, device_feature) as u64);
+            self.common(bench, offset_of!(CommonCfg, driver_feature_select), &window.to_le_bytes());
+            self.common(bench, offset_of!(CommonCfg, driver_feature), &offered.to_le_bytes());
+        }
+        now |= Status::FEATURES_OK;
+        self.common(bench, status, &[now.bits()]);
+        self.common(bench, offset_of!(CommonCfg, queue_select), &[0, 0]);
+        self.common(bench, offset_of!(CommonCfg, queue_size), &QUEUE_SIZE.to_le_bytes());
+        for (field, address) in [
+            (offset_of!(CommonCfg, queue_desc), DESCRIPTORS),
+            (offset_of!(CommonCfg, queue_driver), AVAIL),
+            (offset_of!(CommonCfg, queue_device), USED),
+        ] {
+            self.common(bench, field, &address.to_le_bytes());
+        }
+        self.common(bench, offset_of!(CommonCfg, queue_enable), &[1, 0]);
+        now |= Status::DRIVER_OK;
+        self.common(bench, status, &[now.bits()]);
+    }
+
+    fn request(&mut self, bench: &mut Bench, input: &mut Input<'_>) {
+        if self.registers && input.u8() & 3 != 0 {
+            let (bar, offset) = self.register(input);
+            let value: [u8; 4] = input.bytes();
+            bench.device.bar_write(bar, offset & !1, &value[..2 + usize::from(value[0] & 2)]);
+            return;
+        }
+        let shape = input.u8();
+        let kind = u32::from(input.u8() % 16);
+        let sector = if shape & 1 == 0 { u64::from(input.u8()) } else { input.u64() };
+        let slot = u64::from(input.u8() % 8);
+        let request = HEADERS + slot * 0x40;
+        bench.poke(request, RequestHeader::new(kind, sector).as_bytes());
+        let count = u16::from(input.u8() % 6) + 2;
+        let table = if shape & 2 == 0 { DESCRIPTORS } else { INDIRECT };
+        for index in 0..count {
+            let last = index + 1 == count;
+            let writes = last || (kind != 1 && kind < 11);
+            let mut descriptor = Descriptor {
+                addr: U64::new(DATA + u64::from(index) * 0x1000),
+                len: U32::new(512 * (1 + u32::from(input.u8() % 8))),
+                flags: U16::new(
+                    if last { 0 } else { DESC_F_NEXT } | if writes { DESC_F_WRITE } else { 0 },
+                ),
+                next: U16::new(index + 1),
+            };
+            if index == 0 {
+                descriptor.addr = U64::new(request);
+                descriptor.len = U32::new(16);
+                descriptor.flags = U16::new(DESC_F_NEXT);
+            } else if last {
+                descriptor.len = U32::new(1);
+            }
+            // One field in eight descriptors or so is anything.
+            match input.u8() {
+                0..8 => descriptor.addr = U64::new(input.interesting()),
+                8..16 => descriptor.len = U32::new(input.u32()),
+                16..24 => descriptor.flags = U16::new(input.u16()),
+                24..32 => descriptor.next = U16::new(input.u16()),
+                _ => {}
+            }
+            bench.poke(table + 16 * u64::from(index), descriptor.as_bytes());
+        }
+        if table == INDIRECT {
+            let head = Descriptor {
+                addr: U64::new(INDIRECT),
+                len: U32::new(16 * u32::from(count)),
+                flags: U16::new(DESC_F_INDIRECT),
+                next: U16::new(0),
+            };
+            bench.poke(DESCRIPTORS, head.as_bytes());
+        }
+        let ring = AVAIL + 4 + 2 * u64::from(self.avail_idx % QUEUE_SIZE);
+        let head = if shape & 4 == 0 { 0 } else { u16::from(input.u8()) };
+        bench.poke(ring, &head.to_le_bytes());
+        let step = if shape & 0x78 == 0 { input.u16() } else { 1 };
+        self.avail_idx = self.avail_idx.wrapping_add(step);
+        bench.poke(AVAIL + 2, &self.avail_idx.to_le_bytes());
+        let (bar, offset) = self.place(cfg_type::NOTIFY);
+        bench.device.bar_write(bar, offset, &[0, 0]);
+    }
+
+    fn register(&mut self, input: &mut Input<'_>) -> (u8, u64) {
+        let Some(structure) = self.structures.get(usize::from(input.u8()) % 6) else {
+            return (0, u64::from(input.u8()));
+        };
+        (structure.bar, u64::from(structure.offset.get()) + u64::from(input.u8() % 64))
+    }
+
+    fn budget(&self) -> u64 {
+        // A queue's worth of chains, each of at most a queue's worth of descriptors (or a maximal
+        // indirect table), each resolved once; and the rings.
+        64 * 1024
+    }
+}

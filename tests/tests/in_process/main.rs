@@ -1,0 +1,8 @@
+//! The drivers against the device models, in this process.
+
+mod counts;
+mod errors;
+mod lifecycle;
+mod machine;
+mod requests;
+mod workloads;

@@ -1,0 +1,33 @@
+//! The fuzz targets, on random bytes: what a coverage-guided run would find at once, found here.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+/// The same inputs every time.
+fn random_inputs(count: u32, target: fn(&[u8])) {
+    let config = Config { cases: count, failure_persistence: None, ..Config::default() };
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let inputs = proptest::collection::vec(any::<u8>(), 0..2048);
+    runner
+        .run(&inputs, |input| {
+            target(&input);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn virtio_blk_survives_random_sequences() {
+    random_inputs(400, paraslot_tests::targets::virtio_blk);
+}
+
+#[test]
+fn the_transport_survives_random_sequences() {
+    random_inputs(400, paraslot_tests::targets::virtio_pci);
+}
+
+#[test]
+fn ahci_survives_random_sequences() {
+    random_inputs(400, paraslot_tests::targets::ahci);
+}
