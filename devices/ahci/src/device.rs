@@ -159,6 +159,12 @@ impl<A: DmaSpace> Ahci<A> {
         }
     }
 
+    /// Slots of a port whose commands are with its worker.
+    #[cfg(test)]
+    pub(crate) fn taken(&self, port: usize) -> u32 {
+        self.hba.ports[port].lock().taken
+    }
+
     fn ring_all(&self) {
         for port in &self.hba.ports {
             port.bell().ring();

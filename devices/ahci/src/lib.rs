@@ -3,6 +3,35 @@
 //! [`Ahci`] is an ICH9-class HBA (8086:2922) that complies with Serial ATA AHCI 1.3.1, as a
 //! [`PciDevice`](paraslot_pci::PciDevice). Stock drivers of firmware and operating systems know it.
 //!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use paraslot_ahci::{Ahci, DiskOptions, Options};
+//! use paraslot_backends::block::{MemoryBackend, MemoryOptions};
+//! use paraslot_device::interrupt::NoInterrupts;
+//! use paraslot_device::{Host, ManualExecutor};
+//! use paraslot_pci::PciDevice;
+//! use vm_memory::{GuestAddress, GuestMemoryMmap};
+//!
+//! let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 1 << 20)])?;
+//! let image = MemoryBackend::new(64 << 20, MemoryOptions::default())?;
+//! let host = Host {
+//!     memory: Arc::new(memory),
+//!     msi: Arc::new(NoInterrupts),
+//!     intx: Arc::new(NoInterrupts),
+//!     executor: Arc::new(ManualExecutor::new()),
+//! };
+//! let mut ahci = Ahci::new(Options::new([DiskOptions::new(Arc::new(image))]), host)?;
+//!
+//! // PI: six ports; port 0's PxSSTS: a device, 6 Gb/s, active.
+//! let mut register = [0; 4];
+//! ahci.bar_read(5, 0x0c, &mut register);
+//! assert_eq!(u32::from_le_bytes(register), 0x3f);
+//! ahci.bar_read(5, 0x128, &mut register);
+//! assert_eq!(u32::from_le_bytes(register), 0x133);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # How it works
 //! A vCPU's write to PxCI sets bits in the port's registers and rings the port's worker; it submits
 //! no I/O. The worker fetches the command once, checks it, and hands the guest's own memory to the

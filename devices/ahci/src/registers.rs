@@ -1,6 +1,6 @@
 //! The register map (AHCI 1.3.1, 3), as tables: what each register holds after a reset and which of
-//! its bits a guest can change. What a write does beyond that is in [`hba`](crate::hba) and
-//! [`port`](crate::port).
+//! its bits a guest can change. What a write does beyond that is the model's behaviour,
+//! not the table's.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

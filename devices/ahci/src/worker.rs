@@ -189,6 +189,7 @@ impl<A: DmaSpace> PortWorker<A> {
             if self.trim.outstanding != 0 {
                 return;
             }
+            self.end_trim(slot);
         }
         self.in_flight &= !bit(slot);
         self.finished |= bit(slot);
@@ -207,6 +208,16 @@ impl<A: DmaSpace> PortWorker<A> {
                 return;
             }
             self.trim.outstanding += 1;
+        }
+    }
+
+    /// A queue that refuses a range though it holds nothing fails the trim.
+    fn end_trim(&mut self, slot: u32) {
+        if !self.trim.ranges.is_empty()
+            && let Some(Some(command)) = self.commands.get_mut(place(slot))
+        {
+            self.trim.ranges.clear();
+            command.end = End::Failed(Failure::ABORTED);
         }
     }
 

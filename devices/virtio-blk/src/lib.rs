@@ -9,7 +9,7 @@
 //! VIRTIO_BLK_S_UNSUPP.
 //!
 //! Requests must be multiples of the logical block; others are answered VIRTIO_BLK_S_IOERR, although
-//! the specification calls blk_size a matter of performance. Linux and QEMU see it the same way.
+//! the specification calls blk_size a matter of performance: drivers take it for the unit that it is.
 //!
 //! Memory, per started queue of `n` entries: `n` slots of about 100 bytes, the queue's own bookkeeping
 //! and what the backend needs for a depth of `n`; and 16 bytes for each range of the longest discard,

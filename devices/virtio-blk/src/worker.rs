@@ -198,22 +198,29 @@ impl<A: DmaSpace> QueueWorker<A> {
         self.advance(head);
     }
 
-    /// Gives the backend what a request has for it, as far as there is room.
+    /// Gives the backend what a request has for it; has it wait if there is no room.
     fn advance(&mut self, head: u16) {
-        let Some(slot) = self.slots.get_mut(usize::from(head)) else { return };
+        if !self.advance_now(head) {
+            self.waiting.push_back(head);
+        }
+    }
+
+    /// Gives the backend what a request has for it; returns whether there was room.
+    fn advance_now(&mut self, head: u16) -> bool {
+        let Some(slot) = self.slots.get_mut(usize::from(head)) else { return true };
         while let Some(request) = slot.take(head.into()) {
             match self.backend.submit(request) {
                 Ok(()) => slot.running += 1,
                 Err(request) => {
                     slot.refused = Some(Box::new(request));
-                    self.waiting.push_back(head);
-                    return;
+                    return false;
                 }
             }
         }
         if slot.running == 0 {
             self.over.push(head);
         }
+        true
     }
 
     /// Gives the backend the only operation of a request.
@@ -230,15 +237,11 @@ impl<A: DmaSpace> QueueWorker<A> {
 
     /// Goes on with requests that found no room.
     fn resume(&mut self) {
-        for _ in 0..self.waiting.len() {
-            let Some(head) = self.waiting.pop_front() else { return };
-            let before = self.waiting.len();
-            self.advance(head);
-            if self.waiting.len() > before {
-                // Still no room; it keeps its place.
-                self.waiting.rotate_right(1);
+        while let Some(&head) = self.waiting.front() {
+            if !self.advance_now(head) {
                 return;
             }
+            self.waiting.pop_front();
         }
     }
 

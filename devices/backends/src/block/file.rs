@@ -112,7 +112,7 @@ impl FileOptions {
 /// open.
 ///
 /// # Cost
-/// With io_uring, one descriptor pair and about 200 bytes for each operation of a queue's depth; with
+/// With io_uring, two descriptors, the ring, and about 400 bytes for each operation of a queue's depth; with
 /// threads, the threads, for all queues. A queue takes up to 128 KiB more for each operation (with
 /// threads: each thread) that ever needed the buffer for lists that are not aligned.
 pub struct FileBackend {
@@ -171,6 +171,7 @@ impl FileBackend {
             can_zero: AtomicBool::new(true),
             lost: AtomicBool::new(false),
             sync: SyncGate::default(),
+            locked: options.lock,
         });
         let no_uring = match options.engine {
             Engine::Threads => None,

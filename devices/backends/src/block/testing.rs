@@ -6,15 +6,16 @@
 mod conformance;
 mod fault;
 mod gated;
+mod guest;
 mod recording;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-#[cfg(test)]
-pub(crate) use conformance::plain;
-pub use conformance::{GuestPages, conformance, finish};
+pub use conformance::{conformance, finish};
 pub use fault::FaultBackend;
 pub use gated::{Gate, GatedBackend};
+pub use guest::GuestPages;
+pub(crate) use guest::plain;
 pub use recording::{Event, Log, RecordingBackend};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

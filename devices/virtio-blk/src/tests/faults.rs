@@ -96,14 +96,33 @@ fn a_flush_that_belongs_to_write_zeroes_fails_them() {
     assert_eq!(flushes.load(Ordering::Relaxed), 1);
 }
 
-// Of several ranges one fails while the rest is in flight or waits: one answer, when all have ended.
+// Of several ranges one fails while the rest is in flight or waits: one answer, when all have ended,
+// and nothing more is begun.
 #[test]
 fn a_failed_range_ends_its_request_once() {
-    for failing in [0, 7, 15, 16, 30, 39] {
-        let backend = FaultBackend::nth(memory(64), failing, libc::EIO);
+    for (failing, begun) in [(0, 16), (7, 16), (15, 16), (16, 32), (30, 32), (39, 40)] {
+        let count = Arc::new(AtomicUsize::new(0));
+        let seen = count.clone();
+        let backend = FaultBackend::new(memory(64), move |index, _| {
+            seen.fetch_add(1, Ordering::Relaxed);
+            (index == failing).then(|| BlockError::Io(std::io::Error::from_raw_os_error(libc::EIO)))
+        });
         let mut disk = Disk::simple(backend);
         let ranges: Vec<(u64, u32, u32)> = (0..40).map(|sector| (sector, 1, 0)).collect();
         assert_eq!(disk.ranges(request::WRITE_ZEROES, &ranges), status::IOERR);
+        assert_eq!(count.load(Ordering::Relaxed), begun, "{failing}");
         assert_eq!(disk.request(request::FLUSH, 0, &[]), (status::OK, 1));
     }
+}
+
+#[test]
+fn the_first_of_several_errors_counts() {
+    let backend = FaultBackend::new(memory(64), |index, _| match index {
+        0 => None,
+        1 => Some(BlockError::NoSpace),
+        _ => Some(BlockError::Unsupported),
+    });
+    let mut disk = Disk::simple(backend);
+    let ranges = [(0, 1, 0), (1, 1, 0), (2, 1, 0)];
+    assert_eq!(disk.ranges(request::WRITE_ZEROES, &ranges), status::IOERR);
 }

@@ -1,7 +1,7 @@
 //! Notifications, back-pressure, bus mastering, and being stopped.
 
 use paraslot_backends::block::testing::GatedBackend;
-use paraslot_backends::block::{Engine, FileBackend, FileOptions};
+use paraslot_backends::block::{BlockOp, Engine, FileBackend, FileOptions};
 use paraslot_device::{Executor, ThreadExecutor, ThreadOptions};
 use paraslot_spec::virtio::split;
 use paraslot_spec::virtio_blk::request;
@@ -39,6 +39,8 @@ fn the_driver_is_asked_to_notify_only_before_the_worker_sleeps() {
     // Something that came in between is not slept over.
     disk.add(request::FLUSH, 0, &[]);
     assert_eq!(disk.worker.prepare_to_wait(), Progress::More);
+    assert_eq!(disk.worker.service(), Progress::More);
+    assert_eq!(disk.ring.used_flags(), split::USED_F_NO_NOTIFY);
     disk.run();
     assert_eq!(disk.ring.used_flags(), 0);
 }
@@ -99,13 +101,31 @@ fn a_full_backend_holds_back_the_queue() {
     }
     gate.release(1);
     disk.run();
-    // Now there was room for the flush.
+    // Now there was room for the flush, and it was taken.
     assert_eq!((gate.held(), disk.ring.used()), (16, None));
+    assert_eq!(gate.requests()[15].1, BlockOp::Flush);
     gate.open();
     disk.run();
     assert_eq!(disk.ring.used(), Some((zeroes.head, 1)));
     assert_eq!(disk.ring.used(), Some((flush.head, 1)));
     assert_eq!((disk.ring.used(), disk.status(zeroes)), (None, status::OK));
+}
+
+// While a request waits for room, no chain is taken, so that only what fits is in flight.
+#[test]
+fn nothing_is_taken_that_finds_no_room() {
+    let backend = GatedBackend::new(memory(64));
+    let gate = backend.gate();
+    let mut disk = Disk::simple(backend);
+    let many: Vec<(u64, u32, u32)> = (0..17).map(|sector| (sector, 1, 0)).collect();
+    let zeroes = disk.add_ranges(request::WRITE_ZEROES, &many);
+    let flush = disk.add(request::FLUSH, 0, &[]);
+    disk.run();
+    gate.open();
+    while disk.worker.quiesce() == Progress::More {}
+    assert_eq!(disk.ring.used(), Some((zeroes.head, 1)));
+    assert_eq!(disk.ring.used(), None);
+    assert_eq!(disk.finish(flush), (status::OK, 1));
 }
 
 #[test]

@@ -201,3 +201,21 @@ fn a_read_only_device_is_not_written() {
         }
     }
 }
+
+// A slot that is used again does nothing of what it did before.
+#[test]
+fn requests_leave_nothing_behind() {
+    let mut disk = Disk::simple(memory(64));
+    let heads: Vec<u16> = (0..3)
+        .map(|_| {
+            let zeroes = disk.add_ranges(request::WRITE_ZEROES, &[(0, 4, 0), (4, 4, 0)]);
+            assert_eq!(disk.finish(zeroes), (status::OK, 1));
+            assert_eq!(disk.write(0, 8, 7), status::OK);
+            assert_eq!(disk.request(request::FLUSH, 0, &[]), (status::OK, 1));
+            assert_eq!(disk.request(request::GET_ID, 0, &[]), (status::OK, 1));
+            assert_eq!(disk.read(0, 8), [7; 8]);
+            zeroes.head
+        })
+        .collect();
+    assert!(heads.iter().all(|head| *head == heads[0]), "the same slot each time: {heads:?}");
+}

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::gate::SyncGate;
+use super::sys;
 
 /// An open file, and what has been learnt about it.
 pub(super) struct Image {
@@ -22,4 +23,17 @@ pub(super) struct Image {
     /// A write that had completed could not be brought to the medium.
     pub(super) lost: AtomicBool,
     pub(super) sync: SyncGate,
+    /// This process has locked it.
+    pub(super) locked: bool,
+}
+
+impl Drop for Image {
+    /// Unlocks it by hand: closing the file does so only when the kernel has let go of it, too, which
+    /// can be later.
+    fn drop(&mut self) {
+        if self.locked {
+            // It can only fail for a file that has no locks.
+            let _ = sys::unlock(&self.file);
+        }
+    }
 }

@@ -80,21 +80,18 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(request: BlockRequest, image: &Image) -> Self {
+        let checked = check(&request, image.capacity.load(Relaxed), image.read_only);
         let BlockRequest { token, op, offset, len, buffers } = request;
         let bounced = image.buffer_alignment != 0 && !buffers.is_aligned(image.buffer_alignment);
-        let request = BlockRequest { token, op, offset, len, buffers };
-        let checked = check(&request, image.capacity.load(Relaxed), image.read_only);
         let stage = match (checked, op) {
             (Err(error), _) => Stage::Done(Err(error)),
             (Ok(()), BlockOp::Flush) => Stage::Sync,
             (Ok(()), _) if len == 0 => Stage::Done(Ok(())),
             (Ok(()), BlockOp::Read | BlockOp::Write { .. }) => Stage::Transfer { bounced },
-            (Ok(()), BlockOp::Discard) => Stage::Punch,
-            (Ok(()), BlockOp::WriteZeroes { unmap: true }) => Stage::Punch,
+            (Ok(()), BlockOp::Discard | BlockOp::WriteZeroes { unmap: true }) => Stage::Punch,
             (Ok(()), BlockOp::WriteZeroes { unmap: false }) => Stage::ZeroRange,
             (Ok(()), BlockOp::SecureErase) => Stage::Zeroing,
         };
-        let buffers = request.buffers;
         Self { token, op, stage, at: offset, left: len, buffers, retries: 0, copied: 0 }
     }
 

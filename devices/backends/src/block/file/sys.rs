@@ -111,7 +111,15 @@ pub(super) fn fallocate(file: &File, mode: libc::c_int, at: u64, len: u64) -> io
 /// Takes a lock on the whole file that lasts as long as the open file; `exclusive` against everyone,
 /// else against those who take it exclusively.
 pub(super) fn lock(file: &File, exclusive: bool) -> io::Result<()> {
-    let kind = if exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
+    set_lock(file, if exclusive { libc::F_WRLCK } else { libc::F_RDLCK })
+}
+
+/// Gives the lock up.
+pub(super) fn unlock(file: &File) -> io::Result<()> {
+    set_lock(file, libc::F_UNLCK)
+}
+
+fn set_lock(file: &File, kind: libc::c_int) -> io::Result<()> {
     let lock = libc::flock {
         l_type: libc::c_short::try_from(kind).unwrap_or_default(),
         l_whence: libc::c_short::try_from(libc::SEEK_SET).unwrap_or_default(),

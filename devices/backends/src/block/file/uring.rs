@@ -30,6 +30,9 @@ pub(super) struct UringQueue {
     ring: IoUring,
     image: Arc<Image>,
     event: Arc<EventFd>,
+    /// The image's file is registered with the ring, as number 0, which spares the kernel counting
+    /// references to it.
+    registered: bool,
     depth: usize,
     slots: Vec<Slot>,
     free: Vec<usize>,
@@ -106,11 +109,13 @@ impl UringQueue {
         let ring = ring(entries)?;
         let event = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
         ring.submitter().register_eventfd(event.as_raw_fd())?;
+        let registered = ring.submitter().register_files(&[image.file.as_raw_fd()]).is_ok();
         let depth = usize::try_from(entries).unwrap_or(usize::MAX);
         Ok(Self {
             ring,
             image,
             event,
+            registered,
             depth,
             slots: std::iter::repeat_with(Slot::default).take(depth).collect(),
             free: (0..depth).rev().collect(),
@@ -166,7 +171,11 @@ impl UringQueue {
     }
 
     fn entry(&self, index: usize, step: &Step) -> Option<squeue::Entry> {
-        let file = types::Fd(self.image.file.as_raw_fd());
+        let (file, file_flags) = if self.registered {
+            (types::Fd(0), squeue::Flags::FIXED_FILE)
+        } else {
+            (types::Fd(self.image.file.as_raw_fd()), squeue::Flags::empty())
+        };
         let iov = self.slots.get(index)?.work.iov.as_slice();
         let flags = |durable: bool| if durable { libc::RWF_DSYNC } else { 0 };
         let count = u32::try_from(iov.len()).unwrap_or(u32::MAX);
@@ -195,7 +204,7 @@ impl UringQueue {
             (Step::Sync, _) => opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build(),
             (Step::Done(_), _) => return None,
         };
-        Some(entry.user_data(index as u64))
+        Some(entry.flags(file_flags).user_data(index as u64))
     }
 
     /// Notes how a system call ended.
@@ -355,6 +364,11 @@ impl Drop for UringQueue {
         }
         for slot in &mut self.slots {
             slot.leave(&self.image);
+        }
+        if self.registered {
+            // The kernel takes its time to do so when the ring is closed, and the file stays open
+            // until then.
+            let _ = self.ring.submitter().unregister_files();
         }
     }
 }

@@ -1,109 +1,48 @@
-//! What every backend must do, and the guest memory to try it with.
+//! What every backend must do.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use paraslot_device::dma::Direction;
-use paraslot_device::{BusMaster, Dma, DmaBuffers, Source};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use paraslot_device::Source;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
+use super::{GuestPages, plain};
 use crate::block::{BlockBackend, BlockCompletion, BlockError, BlockOp, BlockQueue, BlockRequest};
 
-/// Some guest memory, and lists of buffers in it.
-pub struct GuestPages {
-    map: Arc<GuestMemoryMmap>,
-    dma: Dma<Arc<GuestMemoryMmap>>,
-}
+/// A queue's source, to be slept on.
+struct Bell(Epoll);
 
-impl GuestPages {
-    /// `size` bytes at guest address 0, as two regions that meet in the middle.
-    pub fn new(size: usize) -> Self {
-        let half = size / 2;
-        let regions = [(GuestAddress(0), half), (GuestAddress(half as u64), size - half)];
-        let map = Arc::new(GuestMemoryMmap::from_ranges(&regions).expect("memory"));
-        let gate = BusMaster::default();
-        gate.set(true);
-        Self { dma: Dma::new(map.clone(), gate), map }
+impl Bell {
+    fn new(queue: &dyn BlockQueue) -> Self {
+        let epoll = Epoll::new().expect("epoll");
+        if let Some(Source::Event(fd) | Source::Readable(fd)) = queue.source() {
+            // Edge-triggered, so that nobody need read it.
+            let event = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, 0);
+            epoll.ctl(ControlOperation::Add, fd, event).expect("a descriptor to wait for");
+        }
+        Self(epoll)
     }
 
-    /// The function's way to it.
-    pub fn dma(&self) -> &Dma<Arc<GuestMemoryMmap>> {
-        &self.dma
+    /// A minute without a ring is a lost wake-up, and a panic.
+    fn wait(&self) {
+        let rung = loop {
+            match self.0.wait(60_000, &mut [EpollEvent::default()]) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                result => break result.expect("epoll"),
+            }
+        };
+        assert!(rung == 1, "operations in flight and no wake-up");
     }
-
-    /// Fills memory.
-    pub fn write(&self, address: u64, data: &[u8]) {
-        self.map.write_slice(data, GuestAddress(address)).expect("inside memory");
-    }
-
-    /// Looks at memory.
-    pub fn read(&self, address: u64, len: usize) -> Vec<u8> {
-        let mut data = vec![0; len];
-        self.map.read_slice(&mut data, GuestAddress(address)).expect("inside memory");
-        data
-    }
-
-    /// A list of (address, length).
-    pub fn buffers(&self, segments: &[(u64, usize)], direction: Direction) -> DmaBuffers {
-        let segments = segments.iter().map(|&(address, len)| (GuestAddress(address), len));
-        self.dma.memory().expect("enabled").buffers(segments, direction).expect("inside memory")
-    }
-
-    /// A read of the image at `offset` into `segments`.
-    pub fn read_request(&self, token: u64, offset: u64, segments: &[(u64, usize)]) -> BlockRequest {
-        self.transfer(token, BlockOp::Read, offset, segments)
-    }
-
-    /// A write of `segments` to the image at `offset`.
-    pub fn write_request(
-        &self,
-        token: u64,
-        offset: u64,
-        segments: &[(u64, usize)],
-    ) -> BlockRequest {
-        self.transfer(token, BlockOp::Write { fua: false }, offset, segments)
-    }
-
-    fn transfer(
-        &self,
-        token: u64,
-        op: BlockOp,
-        offset: u64,
-        segments: &[(u64, usize)],
-    ) -> BlockRequest {
-        let direction =
-            if op == BlockOp::Read { Direction::FromDevice } else { Direction::ToDevice };
-        let buffers = self.buffers(segments, direction);
-        BlockRequest { token, op, offset, len: buffers.len() as u64, buffers }
-    }
-}
-
-/// An operation without data.
-pub(crate) fn plain(token: u64, op: BlockOp, offset: u64, len: u64) -> BlockRequest {
-    BlockRequest { token, op, offset, len, buffers: DmaBuffers::empty(Direction::ToDevice) }
 }
 
 /// Starts what was submitted and waits for all of it, sleeping on the queue's source; in the order of
 /// completion. A minute without a ring is a lost wake-up, and a panic.
 pub fn finish(queue: &mut dyn BlockQueue) -> Vec<BlockCompletion> {
-    let epoll = Epoll::new().expect("epoll");
-    if let Some(Source::Event(fd) | Source::Readable(fd)) = queue.source() {
-        // Edge-triggered, so that nobody need read it.
-        let event = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, 0);
-        epoll.ctl(ControlOperation::Add, fd, event).expect("a descriptor to wait for");
-    }
+    let bell = Bell::new(queue);
     let mut completions = Vec::new();
     queue.commit();
     queue.complete(&mut completions);
     while queue.in_flight() != 0 {
-        let rung = loop {
-            match epoll.wait(60_000, &mut [EpollEvent::default()]) {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                result => break result.expect("epoll"),
-            }
-        };
-        assert!(rung == 1, "{} in flight and no wake-up", queue.in_flight());
+        bell.wait();
         queue.complete(&mut completions);
     }
     completions
@@ -122,13 +61,14 @@ fn one(queue: &mut dyn BlockQueue, request: BlockRequest) -> Result<(), BlockErr
 /// Bytes that differ from place to place and from seed to seed.
 fn pattern(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
+    let mut data = vec![0; len];
+    for chunk in data.chunks_mut(8) {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state.to_le_bytes()[3]
-    };
-    (0..len).map(|_| next()).collect()
+        chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
+    }
+    data
 }
 
 const MEMORY: usize = 4 << 20;
@@ -148,10 +88,12 @@ pub fn conformance(backend: &dyn BlockBackend, stores: bool) {
     let guest = GuestPages::new(MEMORY);
     if stores {
         scatter_lists(backend, &guest);
+        dirty_pages(backend);
         ranges(backend, &guest);
         queues_at_once(backend);
     }
     depth(backend, &guest);
+    wake_ups(backend, &guest);
     refusals(backend, &guest);
     dropping(backend, &guest);
 }
@@ -215,6 +157,23 @@ fn scatter_lists(backend: &dyn BlockBackend, guest: &GuestPages) {
     }
 }
 
+// What a read has written is noted for migration, aligned or not; a write notes nothing.
+fn dirty_pages(backend: &dyn BlockBackend) {
+    let block = backend.info().logical_block as usize;
+    let mut queue = backend.open_queue(1).expect("a queue");
+    for shift in [0, 5] {
+        let segments = [(0x2000 + shift, block), (0x8000 + shift, 3 * block)];
+        let guest = GuestPages::new(1 << 17);
+        one(&mut *queue, guest.write_request(1, 0, &segments)).expect("write");
+        let dirty = |pages: &[u64]| pages.iter().map(|page| guest.is_dirty(*page)).collect();
+        let seen: Vec<bool> = dirty(&[0x1000, 0x2000, 0x8000]);
+        assert_eq!(seen, [false, false, false]);
+        one(&mut *queue, guest.read_request(1, 0, &segments)).expect("read");
+        let seen: Vec<bool> = dirty(&[0x1000, 0x2000, 0x7000, 0x8000, 0xc000]);
+        assert_eq!(seen, [false, true, false, true, false]);
+    }
+}
+
 fn ranges(backend: &dyn BlockBackend, guest: &GuestPages) {
     let info = backend.info();
     let block = u64::from(info.logical_block);
@@ -275,6 +234,37 @@ fn depth(backend: &dyn BlockBackend, guest: &GuestPages) {
             let mut more = Vec::new();
             queue.complete(&mut more);
             assert!(more.is_empty() && queue.in_flight() == 0);
+        }
+    }
+}
+
+// Whoever commits and then sleeps is woken, also for what fails at once; and what has completed takes
+// up room until it is collected.
+fn wake_ups(backend: &dyn BlockBackend, guest: &GuestPages) {
+    let info = backend.info();
+    let size = usize::try_from(info.logical_block).expect("small");
+    for offset in [0, info.capacity] {
+        let mut queue = backend.open_queue(2).expect("a queue");
+        let bell = Bell::new(&*queue);
+        let mut completions = Vec::new();
+        for round in 0..3 {
+            for token in 0..2 {
+                let request = guest.read_request(token, offset, &[(0, size)]);
+                assert!(queue.submit(request).is_ok(), "round {round}");
+            }
+            queue.commit();
+            while queue.in_flight() != 0 {
+                if queue.source().is_some() {
+                    bell.wait();
+                }
+                if queue.in_flight() == 2 {
+                    let refused = queue.submit(plain(9, BlockOp::Flush, 0, 0));
+                    assert!(refused.is_err(), "more than the depth");
+                }
+                queue.complete(&mut completions);
+            }
+            assert_eq!(completions.len(), 2);
+            completions.clear();
         }
     }
 }

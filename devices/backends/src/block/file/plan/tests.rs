@@ -16,6 +16,7 @@ fn image(writethrough: bool, buffer_alignment: usize) -> Image {
         can_zero: AtomicBool::new(true),
         lost: AtomicBool::new(false),
         sync: Default::default(),
+        locked: false,
     }
 }
 
