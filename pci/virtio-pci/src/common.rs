@@ -3,8 +3,6 @@
 //! Reading has no side effects on the registers themselves, so any access is served from an image.
 //! Writes must have the width of the field, or be one half of a 64-bit field; others are ignored.
 
-use std::mem::offset_of;
-
 use paraslot_device::DmaSpace;
 use paraslot_spec::virtio::Status;
 use paraslot_spec::virtio::pci::{CommonCfg, NO_VECTOR};
@@ -12,6 +10,7 @@ use paraslot_virtio::VirtioDevice;
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::VirtioPci;
+use crate::offsets::*;
 use crate::queues::QueueSlot;
 
 /// A field that the driver may write, and what it writes.
@@ -49,31 +48,6 @@ impl Part {
         }
     }
 }
-
-macro_rules! offsets {
-    ($($name:ident = $field:ident;)*) => {
-        $(const $name: u64 = offset_of!(CommonCfg, $field) as u64;)*
-    };
-}
-
-offsets! {
-    DEVICE_FEATURE_SELECT = device_feature_select;
-    DRIVER_FEATURE_SELECT = driver_feature_select;
-    DRIVER_FEATURE = driver_feature;
-    CONFIG_MSIX_VECTOR = config_msix_vector;
-    DEVICE_STATUS = device_status;
-    QUEUE_SELECT = queue_select;
-    QUEUE_SIZE = queue_size;
-    QUEUE_MSIX_VECTOR = queue_msix_vector;
-    QUEUE_ENABLE = queue_enable;
-    QUEUE_DESC = queue_desc;
-    QUEUE_DRIVER = queue_driver;
-    QUEUE_DEVICE = queue_device;
-    QUEUE_RESET = queue_reset;
-}
-const QUEUE_DESC_HIGH: u64 = QUEUE_DESC + 4;
-const QUEUE_DRIVER_HIGH: u64 = QUEUE_DRIVER + 4;
-const QUEUE_DEVICE_HIGH: u64 = QUEUE_DEVICE + 4;
 
 /// What a write means, if it means anything.
 fn decode(offset: u64, data: &[u8]) -> Option<Write> {

@@ -12,6 +12,7 @@
 mod common;
 mod function;
 mod layout;
+mod offsets;
 mod queues;
 mod signals;
 mod transport;

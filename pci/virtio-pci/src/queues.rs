@@ -108,7 +108,8 @@ impl QueueSlot {
         self.run = Run::Paused(worker, interrupt);
     }
 
-    /// Begins a reset: no interrupt from here on, and no new request.
+    /// Begins a reset: no interrupt from here on, and no new request. Changes nothing if one has
+    /// begun.
     pub(crate) fn begin_reset(&mut self) {
         self.run = match std::mem::replace(&mut self.run, Run::Idle) {
             Run::Running(mut handle, interrupt) => {

@@ -50,10 +50,10 @@ const FUNCTION_RESET_LIMIT: Duration = Duration::from_millis(100);
 /// queue's own from its `queue_enable` to its reset, and all queues' from DRIVER_OK.
 ///
 /// # Footprint
-/// Under 1 KiB for the function and its configuration space, about 128 bytes for each queue, and for
-/// each MSI-X vector under 64; one eventfd for each queue, and another while it runs. A queue that
-/// runs adds its [`Queue`] (under 256 bytes and 1 bit for each entry) and what the device's worker
-/// needs.
+/// In bytes, and besides the device: 2048 for the function and its configuration space, 96 for each
+/// queue and under 100 for each MSI-X vector. A queue that runs adds its [`Queue`] (192, and one bit
+/// for each entry), under 100 for its interrupt, and what the device's worker and the executor need.
+/// One eventfd for each queue, and another while it runs.
 pub struct VirtioPci<A: DmaSpace, D: VirtioDevice<A>> {
     pub(crate) device: D,
     pub(crate) config: ConfigSpace,
@@ -241,13 +241,11 @@ impl<A: DmaSpace, D: VirtioDevice<A>> VirtioPci<A, D> {
         self.signals.needs_reset();
     }
 
-    /// Begins a device reset (2.4); [`settle`](Self::settle) completes it.
+    /// Begins a device reset (2.4), if none is under way; [`settle`](Self::settle) completes it.
     fn begin_reset(&mut self) {
-        if !self.resetting {
-            self.resetting = true;
-            self.signals.reset_begins();
-            self.queues.iter_mut().for_each(QueueSlot::begin_reset);
-        }
+        self.resetting = true;
+        self.signals.reset_begins();
+        self.queues.iter_mut().for_each(QueueSlot::begin_reset);
         self.settle();
     }
 

@@ -22,6 +22,12 @@ impl InFlight {
         self.count
     }
 
+    #[cfg(test)]
+    pub(super) fn contains(&self, head: u16) -> bool {
+        let (word, bit) = place(head);
+        self.bits.get(word).is_some_and(|word| word & bit != 0)
+    }
+
     /// Adds a head; `false` if it was there, or there is no such place.
     pub(super) fn insert(&mut self, head: u16) -> bool {
         let (word, bit) = place(head);

@@ -1,3 +1,4 @@
+mod races;
 mod sequences;
 
 use paraslot_spec::virtio::feature::{EVENT_IDX, INDIRECT_DESC};
