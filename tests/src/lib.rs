@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod fuzz;
+pub mod image;
 pub mod memory;
 pub mod scripts;
 pub mod targets;

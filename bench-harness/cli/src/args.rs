@@ -64,7 +64,7 @@ pub(crate) struct RunArgs {
     /// Unmeasured start of each run, in milliseconds [default: 50].
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=60_000))]
     pub(crate) warmup: Option<u32>,
-    /// Measured part of each run, in milliseconds [default: 300].
+    /// Measured part of each run, in milliseconds [default: 250].
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub(crate) time: Option<u32>,
     /// Fewest runs of each measurement [default: 3]. There are up to 6 if time allows.
@@ -107,7 +107,7 @@ impl RunArgs {
     /// The times that were asked for, or the usual ones.
     pub(crate) fn times(&self) -> Times {
         let (warm_up_ms, measure_ms, min_runs) =
-            if self.quick { (10, 50, 1) } else { (50, 300, 3) };
+            if self.quick { (10, 50, 1) } else { (50, 250, 3) };
         let min_runs = self.min_runs.unwrap_or(min_runs);
         let enough = u32::try_from(paraslot_report::RUNS_FOR_95_PERCENT).unwrap_or(u32::MAX);
         Times {
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn times_are_the_usual_ones_unless_told() {
         let times = |arguments: &[&str]| parse(arguments).unwrap().run.times();
-        let usual = Times { warm_up_ms: 50, measure_ms: 300, min_runs: 3, max_runs: 6 };
+        let usual = Times { warm_up_ms: 50, measure_ms: 250, min_runs: 3, max_runs: 6 };
         assert_eq!(times(&[]), usual);
         let quick = Times { warm_up_ms: 10, measure_ms: 50, min_runs: 1, max_runs: 1 };
         assert_eq!(times(&["--quick"]), quick);

@@ -33,13 +33,17 @@ pub(crate) fn build<A: DmaSpace>(
             let options = paraslot_virtio_blk::Options {
                 queues: spec.queues.unwrap_or(1),
                 read_only: spec.read_only,
+                id: spec.id.clone(),
                 ..Default::default()
             };
             let device = VirtioBlk::new(backend, &options)?;
             Ok(Disk::VirtioBlk(VirtioPci::new(device, host)?))
         }
         Device::Ahci => {
-            let disk = DiskOptions::new(backend);
+            let mut disk = DiskOptions::new(backend);
+            if let Some(id) = &spec.id {
+                disk.serial.clone_from(id);
+            }
             Ok(Disk::Ahci(Ahci::new(paraslot_ahci::Options::new([disk]), host)?))
         }
     }

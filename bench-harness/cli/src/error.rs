@@ -22,13 +22,39 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// The one line for an error, with its causes.
+/// The one line for an error, with those of its causes that it does not tell of itself.
 pub(crate) fn line(error: &anyhow::Error) -> String {
-    let text = format!("{error:#}");
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The program's exit status for an error.
 pub(crate) fn status(error: &anyhow::Error) -> u8 {
     if error.is::<Usage>() { 2 } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_and_says_nothing_twice() {
+        let root = anyhow::anyhow!("no\nroom");
+        assert_eq!(line(&root.context("cannot write")), "cannot write: no room");
+        let repeated = anyhow::anyhow!("no room").context("cannot write: no room");
+        assert_eq!(line(&repeated), "cannot write: no room");
+    }
+
+    #[test]
+    fn the_users_slips_have_a_status_of_their_own() {
+        assert_eq!(status(&Usage::error("what?")), 2);
+        assert_eq!(status(&anyhow::anyhow!("broken")), 1);
+    }
 }

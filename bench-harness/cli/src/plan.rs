@@ -1,6 +1,6 @@
 //! What is measured, and in which order.
 
-use paraslot_protocol::{Access, Completion, Job};
+use paraslot_protocol::{Access, Completion, Device, Job};
 use paraslot_report::Path;
 
 use crate::args::{Peer, PlatformName, RunArgs, Times};
@@ -119,11 +119,18 @@ impl Plan {
                 };
                 plan.notes.push(format!("{name}: no write workloads ({why})"));
             }
-            if arguments.peer.is_some() && spec.backend == Backend::Memory {
-                plan.notes.push(format!("{name}: not with qemu (it has no backend=memory)"));
+            if let (Some(_), Some(why)) = (arguments.peer, not_with_qemu(spec)) {
+                plan.notes.push(format!("{name}: not with qemu ({why})"));
             }
         }
         plan.cells = plan.all(paths, arguments.peer);
+        let same = |cell: &Cell| {
+            let ahci = plan.devices[cell.device].device == Device::Ahci;
+            ahci && cell.peer.is_some() && cell.path == Path::Event
+        };
+        if plan.cells.iter().any(same) {
+            plan.notes.push("qemu: ahci has no event path there, its figures are of trap".into());
+        }
         if plan
             .cells
             .iter()
@@ -151,37 +158,38 @@ impl Plan {
 
     /// Everything, with what is compared next to each other.
     fn all(&self, paths: &[Path], peer: Option<Peer>) -> Vec<Cell> {
+        let monitors = [None, peer];
+        let monitors = &monitors[..1 + usize::from(peer.is_some())];
         let mut cells = Vec::new();
         for workload in WORKLOADS {
             for depth in DEPTHS {
                 for completion in COMPLETIONS {
-                    for path in paths {
-                        for peer in [None, peer].into_iter().take(1 + usize::from(peer.is_some())) {
-                            for (device, spec) in self.devices.iter().enumerate() {
-                                let possible = !(workload.writes() && !spec.writable()
-                                    || peer.is_some() && spec.backend == Backend::Memory);
-                                if possible {
-                                    let name = self.label(device);
-                                    let name =
-                                        name_of(&name, peer, *path, workload, depth, completion);
-                                    let path = *path;
-                                    cells.push(Cell {
-                                        device,
-                                        name,
-                                        path,
-                                        workload,
-                                        depth,
-                                        completion,
-                                        peer,
-                                    });
-                                }
-                            }
+                    for &path in paths {
+                        for &peer in monitors {
+                            let key = Key { path, workload, depth, completion, peer };
+                            cells.extend(
+                                self.devices_for(&key).map(|device| key.cell(self, device)),
+                            );
                         }
                     }
                 }
             }
         }
         cells
+    }
+
+    /// The devices that can do that.
+    fn devices_for(&self, key: &Key) -> impl Iterator<Item = usize> {
+        let Key { workload, peer, .. } = *key;
+        let possible = move |spec: &DeviceSpec| {
+            let allowed = !workload.writes() || spec.writable();
+            allowed && (peer.is_none() || not_with_qemu(spec).is_none())
+        };
+        self.devices
+            .iter()
+            .enumerate()
+            .filter(move |(_, spec)| possible(spec))
+            .map(|(index, _)| index)
     }
 
     /// The cells of one round, in its order: every other round goes backwards, so that a host that
@@ -192,20 +200,41 @@ impl Plan {
     }
 }
 
-fn name_of(
-    device: &str,
-    peer: Option<Peer>,
+/// Why QEMU cannot have a device; `None` if it can.
+fn not_with_qemu(spec: &DeviceSpec) -> Option<&'static str> {
+    if spec.backend == Backend::Memory {
+        Some("it has no backend=memory")
+    } else if spec.device == Device::Ahci && !spec.writable() {
+        Some("its disks there cannot be read-only")
+    } else {
+        None
+    }
+}
+
+/// What several devices' cells have in common.
+struct Key {
     path: Path,
     workload: Workload,
     depth: u16,
     completion: Completion,
-) -> String {
-    let peer = match peer {
-        None => "",
-        Some(Peer::Qemu) => "qemu:",
-    };
-    let Workload { access, block_size } = workload;
-    format!("{peer}{device}/{path}/{access}/{}k/qd{depth}/{completion}", block_size >> 10)
+    peer: Option<Peer>,
+}
+
+impl Key {
+    fn cell(&self, plan: &Plan, device: usize) -> Cell {
+        let Self { path, workload, depth, completion, peer } = *self;
+        let Workload { access, block_size } = workload;
+        let monitor = match peer {
+            None => "",
+            Some(Peer::Qemu) => "qemu:",
+        };
+        let name = format!(
+            "{monitor}{}/{path}/{access}/{}k/qd{depth}/{completion}",
+            plan.label(device),
+            block_size >> 10
+        );
+        Cell { device, name, path, workload, depth, completion, peer }
+    }
 }
 
 /// Whether `text` has `pattern` in it, `*` standing for anything.

@@ -2,10 +2,11 @@
 
 mod output;
 mod progress;
+mod rounds;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use paraslot_report::{Guest, Manifest, Pinning, Report};
 use paraslot_vmm::VmError;
 
@@ -17,12 +18,8 @@ use crate::bench::{Bench, Setting};
 use crate::collect::Runs;
 use crate::plan::Plan;
 use crate::storage::Storage;
-use crate::{error, machine, sys};
+use crate::{machine, sys};
 use output::Output;
-use progress::Progress;
-
-/// How long all may take if there is a choice.
-const BUDGET: Duration = Duration::from_secs(90);
 
 /// Said where there is no KVM.
 const NO_KVM: &str = "no /dev/kvm: devices are run in this process; these figures say nothing \
@@ -65,17 +62,15 @@ pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
     };
     let mut peer = match arguments.peer {
         None => None,
-        Some(Peer::Qemu) => {
-            notes.push("qemu: its ahci has no event path and is the same on both".into());
-            Some(QemuBench::new(setting, output.place())?)
-        }
+        Some(Peer::Qemu) => Some(QemuBench::new(setting, output.place())?),
     };
-    let (runs, failures) = measure(&plan, &setting, &times, own.as_mut(), peer.as_mut())?;
+    let (runs, failures) = rounds::measure(&plan, &setting, &times, own.as_mut(), peer.as_mut())?;
     let record = |(cell, runs): (_, &Runs)| {
         let cell: &crate::plan::Cell = cell;
         runs.record(cell, &plan.devices[cell.device])
     };
     let results: Vec<_> = plan.cells.iter().zip(&runs).filter_map(record).collect();
+    let failures = failures.grouped();
     notes.extend(failures.iter().map(|failure| format!("failed: {failure}")));
     manifest.notes = notes;
     for record in &results {
@@ -86,10 +81,7 @@ pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
     output.write(&Report::new(manifest, results))?;
     match failures.as_slice() {
         [] => Ok(()),
-        [one] => bail!("a measurement failed: {one}"),
-        [first, more @ ..] => {
-            bail!("{} measurements failed, the first of them: {first}", 1 + more.len())
-        }
+        failures => bail!("could not be measured: {}", failures.join("; ")),
     }
 }
 
@@ -106,7 +98,7 @@ fn platform(wanted: Option<PlatformName>) -> anyhow::Result<(PlatformName, Optio
             Ok(_) => Ok((PlatformName::Kvm, None)),
             Err(VmError::NoKvm) if wanted.is_none() => Ok((PlatformName::InProcess, Some(NO_KVM))),
             Err(error @ VmError::Permission) => {
-                bail!("{error}: sudo usermod -aG kvm $USER, and log in again; {ELSE}")
+                bail!("{error} (sudo usermod -aG kvm $USER, then log in again); {ELSE}")
             }
             Err(error) => bail!("{error}; {ELSE}"),
         },
@@ -165,74 +157,9 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     })
 }
 
-/// Runs everything, round by round. What failed is not tried again; it is returned with its reason.
-fn measure(
-    plan: &Plan,
-    setting: &Setting<'_>,
-    times: &Times,
-    own: &mut dyn Bench,
-    mut peer: Option<&mut QemuBench<'_>>,
-) -> anyhow::Result<(Vec<Runs>, Vec<String>)> {
-    let mut runs = vec![Runs::default(); plan.cells.len()];
-    let mut failed = vec![false; plan.cells.len()];
-    let mut failures = Vec::new();
-    let progress = Progress::new(plan.cells.len(), times.min_runs);
-    let start = Instant::now();
-    let mut round = 0;
-    let mut rounds = times.min_runs;
-    while round < rounds {
-        for index in plan.round(round) {
-            let cell = &plan.cells[index];
-            progress.begin(&cell.name);
-            if !failed[index] {
-                let bench: &mut dyn Bench = match (cell.peer, &mut peer) {
-                    (Some(Peer::Qemu), Some(qemu)) => *qemu,
-                    _ => own,
-                };
-                let span = setting.storage.open(&plan.devices[cell.device], cell)?.span;
-                let job = cell.job(&plan.devices[cell.device], times, span, round);
-                match bench.run(cell, &job) {
-                    Ok(sample) => runs[index].add(&sample),
-                    Err(error) => {
-                        failed[index] = true;
-                        failures.push(format!("{}: {}", cell.name, error::line(&error)));
-                    }
-                }
-            }
-            progress.end();
-        }
-        round += 1;
-        if failed.iter().all(|failed| *failed) {
-            let first = failures.into_iter().next();
-            return Err(anyhow::Error::msg(first.unwrap_or_default()))
-                .context("nothing could be measured");
-        }
-        rounds = enough(times, round, start.elapsed());
-        progress.rounds(rounds);
-    }
-    Ok((runs, failures))
-}
-
-/// How many rounds there are to be: as many as fit into the budget, inside the bounds.
-fn enough(times: &Times, done: u32, took: Duration) -> u32 {
-    let fit = BUDGET.as_micros() * u128::from(done) / took.as_micros().max(1);
-    let fit = u32::try_from(fit).unwrap_or(u32::MAX);
-    fit.clamp(times.min_runs, times.max_runs)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rounds_fit_the_budget_inside_the_bounds() {
-        let times = Times { warm_up_ms: 1, measure_ms: 1, min_runs: 3, max_runs: 6 };
-        assert_eq!(enough(&times, 1, Duration::from_secs(1)), 6);
-        assert_eq!(enough(&times, 1, BUDGET / 4), 4);
-        assert_eq!(enough(&times, 2, BUDGET / 2), 4);
-        assert_eq!(enough(&times, 1, BUDGET * 2), 3);
-        assert_eq!(enough(&times, 1, Duration::ZERO), 6);
-    }
 
     #[test]
     fn the_hash_is_the_published_one() {

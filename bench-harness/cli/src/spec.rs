@@ -194,6 +194,7 @@ impl DeviceSpec {
         if self.backend != Backend::File {
             for (given, name) in [
                 (self.path.is_some(), "path"),
+                (self.read_only, "readonly"),
                 (self.direct, "direct"),
                 (self.engine.is_some(), "engine"),
             ] {
@@ -328,6 +329,7 @@ mod tests {
             "ahci,direct=on,direct=off",
             "ahci,backend=null,path=x",
             "ahci,backend=memory,direct=on",
+            "ahci,backend=memory,readonly=on",
             "ahci,backend=memory,engine=threads",
             "ahci,write=on",
             "ahci,path=x,write=on,readonly=on",

@@ -16,7 +16,7 @@ use crate::spec::{Backend, DeviceSpec, Engine};
 /// Most bytes of an image that are used. A guest keeps two bytes for each block that it may write.
 const SPAN_MAX: u64 = 16 << 30;
 
-/// Serial number of disks that were not given one.
+/// Serial number of disks that have neither been given one nor have a file's name.
 const ID: &str = "paraslot";
 
 /// Something for those workloads that leave it as it is, and another for those that do not: reads
@@ -52,14 +52,13 @@ pub(crate) struct Opened {
     pub(crate) backend: Arc<dyn BlockBackend>,
     /// What it is, as options of the command line.
     pub(crate) label: String,
-    /// Bytes to use.
-    pub(crate) span: u64,
 }
 
 /// All images.
 pub(crate) struct Storage {
     files: Pair<TemporaryFile>,
     memory: Pair<MemoryBackend>,
+    spans: Vec<u64>,
 }
 
 impl Storage {
@@ -79,27 +78,33 @@ impl Storage {
             image::contents(IMAGE_BYTES, |offset, piece| backend.write_at(offset, piece))?;
             Ok(backend)
         };
-        let this = Self {
+        let mut this = Self {
+            spans: Vec::new(),
             files: Pair::new(&with(Backend::File), files)?,
             memory: Pair::new(&with(Backend::Memory), memory)?,
         };
         for cell in &plan.cells {
             let device = &plan.devices[cell.device];
-            let span = this.open(device, cell)?.span;
+            let span = this.open(device, cell)?.backend.info().capacity.min(SPAN_MAX);
             let least = u64::from(cell.depth) * u64::from(cell.workload.block_size);
             if span < least {
                 bail!("{} has {span} bytes; {} needs {least}", path_of(device), cell.name);
             }
+            this.spans.push(span);
         }
         Ok(this)
+    }
+
+    /// For each measurement of the plan, how many bytes of its disk to use.
+    pub(crate) fn spans(&self) -> &[u64] {
+        &self.spans
     }
 
     /// Opens what is behind a device, for one run.
     pub(crate) fn open(&self, device: &DeviceSpec, cell: &Cell) -> anyhow::Result<Opened> {
         let (backend, label): (Arc<dyn BlockBackend>, String) = match device.backend {
             Backend::Null => {
-                let id = device.id.clone().unwrap_or_else(|| ID.into());
-                let options = NullOptions { id, ..NullOptions::default() };
+                let options = NullOptions { id: ID.into(), ..NullOptions::default() };
                 (Arc::new(NullBackend::new(IMAGE_BYTES, options)?), "backend=null".into())
             }
             Backend::Memory => (Arc::new(self.memory.of(cell)?.clone()), "backend=memory".into()),
@@ -112,7 +117,8 @@ impl Storage {
                         Some(Engine::IoUring) => block::Engine::IoUring,
                         Some(Engine::Threads) => block::Engine::Threads,
                     },
-                    id: Some(device.id.clone().unwrap_or_else(|| ID.into())),
+                    // A temporary image has no name to go by.
+                    id: device.path.is_none().then(|| ID.into()),
                     ..FileOptions::new(self.path(device, cell)?)
                 };
                 let backend = FileBackend::open(&options)?;
@@ -124,8 +130,7 @@ impl Storage {
                 (Arc::new(backend), label)
             }
         };
-        let span = backend.info().capacity.min(SPAN_MAX);
-        Ok(Opened { backend, label, span })
+        Ok(Opened { backend, label })
     }
 
     /// The file behind a device that has one.

@@ -5,37 +5,37 @@ use core::arch::global_asm;
 global_asm!(include_str!("boot.s"));
 
 /// First vector of the platform's interrupts.
-pub const DEVICE_VECTOR: u8 = 0x40;
+pub(crate) const DEVICE_VECTOR: u8 = 0x40;
 /// Interrupts that devices can have.
-pub const DEVICE_VECTORS: usize = 32;
+pub(crate) const DEVICE_VECTORS: u8 = 32;
 /// Vector of the local APIC's timer; its count follows the devices'.
-pub const TIMER_VECTOR: u8 = 0x60;
+pub(crate) const TIMER_VECTOR: u8 = 0x60;
 /// Vector of the local APIC's spurious interrupts.
-pub const SPURIOUS_VECTOR: u8 = 0x6f;
+pub(crate) const SPURIOUS_VECTOR: u8 = 0x6f;
 
 unsafe extern "C" {
     /// How often each interrupt was taken; the stubs count.
-    pub static mut interrupt_counts: [u64; DEVICE_VECTORS + 1];
+    pub(crate) static mut interrupt_counts: [u64; DEVICE_VECTORS as usize + 1];
     /// The time stamp counter's frequency in kHz as the hypervisor says, 0 if it does not.
     static hypervisor_tsc_khz: u32;
     /// The page directory pointers of the first 512 GiB.
-    pub static mut pdpt: [u64; 512];
+    pub(crate) static mut pdpt: [u64; 512];
     /// The image's first byte.
     static image_start: u8;
     /// The byte after its last.
     static image_end: u8;
 
     /// Returns after the next interrupt, at once if `*counter` is not `seen`.
-    pub fn sleep(counter: *const u64, seen: u64);
+    pub(crate) fn sleep(counter: *const u64, seen: u64);
 }
 
 /// Where the image is, with everything it brings along.
-pub fn image() -> core::ops::Range<u64> {
+pub(crate) fn image() -> core::ops::Range<u64> {
     (&raw const image_start) as u64..(&raw const image_end) as u64
 }
 
 /// The time stamp counter's frequency in Hz as the hypervisor says (CPUID leaf 0x4000_0010).
-pub fn hypervisor_tsc_hz() -> Option<u64> {
+pub(crate) fn hypervisor_tsc_hz() -> Option<u64> {
     // SAFETY: `boot.s` wrote it before any of this ran.
     let khz = unsafe { (&raw const hypervisor_tsc_khz).read_volatile() };
     (khz != 0).then(|| u64::from(khz) * 1000)

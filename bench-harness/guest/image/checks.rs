@@ -8,12 +8,12 @@ use crate::console;
 use crate::machine::Machine;
 
 /// The check that a command line asks for.
-pub fn named(command_line: &str) -> Option<&str> {
+pub(crate) fn named(command_line: &str) -> Option<&str> {
     command_line.split_ascii_whitespace().find_map(|word| word.strip_prefix("check="))
 }
 
 /// Runs it.
-pub fn run(name: &str, machine: &Machine) -> Outcome {
+pub(crate) fn run(name: &str, machine: &Machine) -> Outcome {
     match name {
         "boot" => boot(machine),
         "memory" => memory(machine),
@@ -91,7 +91,7 @@ fn interrupt(machine: &Machine) -> Outcome {
     const COMMAND_LOW: u64 = 0xfee0_0300;
     const SELF: u32 = 0b01 << 18;
     let mut ok = true;
-    for index in 0..DEVICE_VECTORS as u8 {
+    for index in 0..DEVICE_VECTORS {
         for round in 0..3 {
             ok &= machine.interrupts_taken(index) == round;
             machine.write32(COMMAND_LOW, SELF | machine.interrupt_message(index).data);

@@ -5,7 +5,7 @@ use core::arch::x86_64::{__cpuid, _mm_lfence, _rdtsc};
 use crate::{boot, port};
 
 /// The counter, read after all earlier loads.
-pub fn tsc() -> u64 {
+pub(crate) fn tsc() -> u64 {
     // SAFETY: both are there in every 64-bit CPU.
     unsafe {
         _mm_lfence();
@@ -15,7 +15,7 @@ pub fn tsc() -> u64 {
 
 /// Its frequency in Hz: as the hypervisor says, as the CPU says (CPUID leaf 0x15), or
 /// measured against the interval timer. `None` where there is nothing to tell it.
-pub fn frequency() -> Option<u64> {
+pub(crate) fn frequency() -> Option<u64> {
     // Being preempted makes it look faster, nothing makes it look slower.
     let measured = || (0..3).filter_map(|_| interval_timer()).min();
     boot::hypervisor_tsc_hz().or_else(cpu).or_else(measured)
@@ -41,7 +41,7 @@ fn interval_timer() -> Option<u64> {
 
     let gate = port::read8(GATE) & 0xfc;
     port::write8(GATE, gate | 1); // on, speaker off
-    port::write8(CONTROL, 0b10_11_000_0); // channel 2, both bytes, mode 0: output rises at the end
+    port::write8(CONTROL, 0b1011_0000); // channel 2, both bytes, mode 0: rises at the end
     let [low, high] = COUNT.to_le_bytes();
     port::write8(CHANNEL_2, low);
     let start = tsc();

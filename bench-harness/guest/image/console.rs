@@ -8,18 +8,18 @@ use paraslot_protocol::{Outcome, port as ports};
 use crate::port;
 
 /// A short piece of text; what does not fit is cut.
-pub struct Text {
+pub(crate) struct Text {
     bytes: [u8; 512],
     len: usize,
 }
 
 impl Text {
     /// Nothing yet.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { bytes: [0; 512], len: 0 }
     }
     /// The text so far.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         let bytes = &self.bytes[..self.len];
         match core::str::from_utf8(bytes) {
             Ok(text) => text,
@@ -40,7 +40,7 @@ impl fmt::Write for Text {
 }
 
 /// Sends a line of text.
-pub fn line(text: fmt::Arguments<'_>) {
+pub(crate) fn line(text: fmt::Arguments<'_>) {
     let mut line = Text::new();
     // It cuts, so it does not fail.
     let _ = fmt::write(&mut line, text);
@@ -48,7 +48,7 @@ pub fn line(text: fmt::Arguments<'_>) {
 }
 
 /// Sends an outcome.
-pub fn outcome(outcome: &Outcome) {
+pub(crate) fn outcome(outcome: &Outcome) {
     outcome.send(put);
 }
 

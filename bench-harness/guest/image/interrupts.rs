@@ -36,13 +36,17 @@ fn write(register: usize, value: u32) {
 
 /// Interrupts that devices may raise, and a slow tick that ends every sleep in time.
 #[derive(Debug)]
-pub struct Interrupts {
+pub(crate) struct Interrupts {
     apic_id: u8,
 }
 
 impl Interrupts {
     /// Enables the local APIC, for messages and its timer alone.
-    pub fn new() -> Self {
+    ///
+    /// # Panics
+    /// When it is not at its address after reset.
+    pub(crate) fn new() -> Self {
+        assert!(read(ID) != u32::MAX, "there is no local APIC in xAPIC mode");
         for lvt in [LVT_LINT0, LVT_LINT1, LVT_ERROR] {
             write(lvt, MASKED);
         }
@@ -55,29 +59,29 @@ impl Interrupts {
     }
 
     /// The message that raises interrupt `index`.
-    pub fn message(&self, index: u8) -> MsiMessage {
-        assert!(usize::from(index) < DEVICE_VECTORS, "no such interrupt");
+    pub(crate) fn message(&self, index: u8) -> MsiMessage {
+        assert!(index < DEVICE_VECTORS, "no such interrupt");
         MsiMessage {
             address: LOCAL_APIC as u64 | u64::from(self.apic_id) << 12,
             data: u32::from(DEVICE_VECTOR + index),
         }
     }
 
-    fn counter(&self, index: usize) -> *mut u64 {
-        assert!(index <= DEVICE_VECTORS, "no such interrupt");
+    fn counter(&self, index: u8) -> *mut u64 {
+        assert!(index < DEVICE_VECTORS, "no such interrupt");
         // SAFETY: inside the array.
-        unsafe { (&raw mut interrupt_counts).cast::<u64>().add(index) }
+        unsafe { (&raw mut interrupt_counts).cast::<u64>().add(index.into()) }
     }
 
     /// How often interrupt `index` was taken.
-    pub fn taken(&self, index: u8) -> u64 {
+    pub(crate) fn taken(&self, index: u8) -> u64 {
         // SAFETY: aligned and alive. An interrupt's stub writes it in one instruction.
-        unsafe { self.counter(usize::from(index)).read_volatile() }
+        unsafe { self.counter(index).read_volatile() }
     }
 
     /// Sleeps until any interrupt comes, at once if interrupt `index` was not taken `seen` times.
-    pub fn sleep(&self, index: u8, seen: u64) {
+    pub(crate) fn sleep(&self, index: u8, seen: u64) {
         // SAFETY: changes no memory but counters, which are only read as volatile.
-        unsafe { sleep(self.counter(usize::from(index)), seen) }
+        unsafe { sleep(self.counter(index), seen) }
     }
 }

@@ -35,9 +35,10 @@ unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *mut u
 /// As in C.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memset(to: *mut u8, value: i32, len: usize) -> *mut u8 {
+    let [byte, ..] = value.to_le_bytes();
     // SAFETY: the caller's range.
     unsafe {
-        asm!("rep stosb", inout("rdi") to => _, in("al") value as u8, inout("rcx") len => _,
+        asm!("rep stosb", inout("rdi") to => _, in("al") byte, inout("rcx") len => _,
              options(nostack, preserves_flags))
     };
     to

@@ -15,7 +15,7 @@ use crate::start_info::StartInfo;
 use crate::{clock, pci, port};
 
 /// The machine that the guest found itself on.
-pub struct Machine {
+pub(crate) struct Machine {
     allocator: RefCell<Allocator>,
     bar_space: Range<u64>,
     interrupts: Interrupts,
@@ -24,7 +24,7 @@ pub struct Machine {
 
 impl Machine {
     /// Sets it up. `tsc_hz` is the counter's frequency, 0 to find out.
-    pub fn new(info: &StartInfo, tsc_hz: u64) -> Self {
+    pub(crate) fn new(info: &StartInfo, tsc_hz: u64) -> Self {
         let map = info.map();
         let tsc_hz = if tsc_hz != 0 { Some(tsc_hz) } else { clock::frequency() };
         Self {
@@ -46,9 +46,9 @@ fn reach(address: u64) {
 
 #[cold]
 fn map_high(address: u64) {
-    const PAGE_1_GIB: u64 = 1 << 26;
+    const PAGE_1_GIB: u32 = 1 << 26;
     const PRESENT_WRITABLE_USER_ACCESSED_DIRTY_LARGE: u64 = 0xe7;
-    let large = core::arch::x86_64::__cpuid(0x8000_0001).edx & PAGE_1_GIB as u32 != 0;
+    let large = core::arch::x86_64::__cpuid(0x8000_0001).edx & PAGE_1_GIB != 0;
     let index = (address >> 30) as usize;
     assert!(large && index < 512, "address {address:#x} cannot be mapped");
     // SAFETY: inside the table. The entry goes from not present to present, so nothing stale is

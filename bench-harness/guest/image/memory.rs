@@ -12,7 +12,7 @@ const PAGE: u64 = 4096;
 
 /// One range of the machine's memory map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// First address.
     pub start: u64,
     /// Address after the last.
@@ -23,7 +23,7 @@ pub struct Entry {
 
 impl Entry {
     /// `len` bytes from `start` on, as far as addresses go.
-    pub const fn new(start: u64, len: u64, usable: bool) -> Self {
+    pub(crate) const fn new(start: u64, len: u64, usable: bool) -> Self {
         Self { start, end: start.saturating_add(len), usable }
     }
 }
@@ -49,7 +49,7 @@ fn largest_free<'a>(
 }
 
 /// Memory for everything that is allocated: the largest usable range below 4 GiB without the image.
-pub fn pool(map: &[Entry], image: Range<u64>) -> Range<u64> {
+pub(crate) fn pool(map: &[Entry], image: Range<u64>) -> Range<u64> {
     let usable = map.iter().filter(|entry| entry.usable);
     let mut best = 0..0;
     for entry in usable {
@@ -66,7 +66,7 @@ pub fn pool(map: &[Entry], image: Range<u64>) -> Range<u64> {
 
 /// Addresses for BARs that the firmware left unassigned: the upper half of the largest hole between
 /// memory and the interrupt controllers, since firmware assigns from the bottom.
-pub fn bar_space(map: &[Entry]) -> Range<u64> {
+pub(crate) fn bar_space(map: &[Entry]) -> Range<u64> {
     let memory = map.iter().filter(|entry| entry.usable && entry.start < 1 << 32);
     let top = memory.map(|entry| entry.end).fold(0, u64::max);
     if top >= HOLE_END {
@@ -79,19 +79,19 @@ pub fn bar_space(map: &[Entry]) -> Range<u64> {
 
 /// Hands out pages of a pool, for good.
 #[derive(Debug)]
-pub struct Allocator {
+pub(crate) struct Allocator {
     next: u64,
     end: u64,
 }
 
 impl Allocator {
     /// All of `pool` is free.
-    pub const fn new(pool: Range<u64>) -> Self {
+    pub(crate) const fn new(pool: Range<u64>) -> Self {
         Self { next: pool.start, end: pool.end }
     }
 
     /// The address of `len` bytes, rounded up to pages.
-    pub fn allocate(&mut self, len: usize) -> Option<u64> {
+    pub(crate) fn allocate(&mut self, len: usize) -> Option<u64> {
         let len = u64::try_from(len).ok()?.max(1).checked_next_multiple_of(PAGE)?;
         let start = self.next;
         let end = start.checked_add(len).filter(|end| *end <= self.end)?;

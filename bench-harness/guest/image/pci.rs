@@ -16,7 +16,7 @@ fn select(function: Bdf, offset: u16) {
 }
 
 /// Reads 32 bits; ones beyond what is reached.
-pub fn read(function: Bdf, offset: u16) -> u32 {
+pub(crate) fn read(function: Bdf, offset: u16) -> u32 {
     if offset >= REACHED {
         return u32::MAX;
     }
@@ -25,7 +25,7 @@ pub fn read(function: Bdf, offset: u16) -> u32 {
 }
 
 /// Writes 32 bits; nothing beyond what is reached.
-pub fn write(function: Bdf, offset: u16, value: u32) {
+pub(crate) fn write(function: Bdf, offset: u16, value: u32) {
     if offset < REACHED {
         select(function, offset);
         port::write32(DATA, value);

@@ -5,7 +5,7 @@ use core::arch::asm;
 macro_rules! ports {
     ($read:ident, $write:ident, $type:ty, $register:tt) => {
         /// Reads a port.
-        pub fn $read(port: u16) -> $type {
+        pub(crate) fn $read(port: u16) -> $type {
             let value;
             // SAFETY: a port access touches no memory of this program.
             unsafe {
@@ -15,7 +15,7 @@ macro_rules! ports {
             value
         }
         /// Writes a port.
-        pub fn $write(port: u16, value: $type) {
+        pub(crate) fn $write(port: u16, value: $type) {
             // SAFETY: as above. A device that is told to access memory finds what was written before.
             unsafe {
                 asm!(concat!("out dx, ", $register), in("dx") port, in($register) value,

@@ -9,7 +9,7 @@ const MAX_ENTRIES: usize = 64;
 const MEMORY: u32 = 1;
 
 /// A copy of it, since its place is ordinary memory.
-pub struct StartInfo {
+pub(crate) struct StartInfo {
     command_line: [u8; MAX_COMMAND_LINE],
     command_line_len: usize,
     map: [Entry; MAX_ENTRIES],
@@ -43,7 +43,7 @@ impl StartInfo {
     ///
     /// # Safety
     /// What a loader put there must still be there.
-    pub unsafe fn read(address: u32) -> Option<Self> {
+    pub(crate) unsafe fn read(address: u32) -> Option<Self> {
         // SAFETY: all memory is mapped; the addresses are the loader's.
         unsafe {
             let raw = (address as usize as *const Raw).read_unaligned();
@@ -75,12 +75,12 @@ impl StartInfo {
     }
 
     /// The command line; empty if it is not text.
-    pub fn command_line(&self) -> &str {
+    pub(crate) fn command_line(&self) -> &str {
         core::str::from_utf8(&self.command_line[..self.command_line_len]).unwrap_or_default()
     }
 
     /// The memory map.
-    pub fn map(&self) -> &[Entry] {
+    pub(crate) fn map(&self) -> &[Entry] {
         &self.map[..self.map_len]
     }
 }

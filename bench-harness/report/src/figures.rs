@@ -220,7 +220,7 @@ pub(crate) fn summary(manifest: &Manifest) -> Vec<String> {
     );
     let mut lines = vec![setting, machine, times];
     if !manifest.backend.is_empty() {
-        lines.push(format!("backend: {}", manifest.backend.join("; ")));
+        lines.push(manifest.backend.join("; "));
     }
     lines
 }

@@ -2,7 +2,7 @@
 //!
 //! A [`Report`] is what `results.json` holds: a [`Manifest`] that says where and how it was measured,
 //! and a [`Record`] for each combination of device, path and workload. [`comparisons`] sets
-//! paravirtual devices against emulated ones; [`table`] is for a terminal, [`markdown`] for a
+//! paravirtual devices against emulated ones; [`table()`] is for a terminal, [`markdown()`] for a
 //! document. A figure that was not measured is `None` here, `null` in the file and `-` in a table,
 //! never 0.
 //!

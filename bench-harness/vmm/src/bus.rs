@@ -43,9 +43,10 @@ impl BarObserver for Changes {
 
 impl Changes {
     fn take(&self) -> Vec<Change> {
-        if !self.any.swap(false, Ordering::AcqRel) {
+        if !self.any.load(Ordering::Acquire) {
             return Vec::new();
         }
+        self.any.store(false, Ordering::Release);
         std::mem::take(&mut *self.list.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -48,6 +48,9 @@ pub enum VmError {
     /// The vCPU's thread could not be started or pinned.
     #[error("cannot run the vCPU on a thread of its own: {0}")]
     Thread(#[source] io::Error),
+    /// A device or a caller panicked during an earlier run.
+    #[error("the virtual machine is of no use any more: an earlier run of it panicked")]
+    Poisoned,
     /// The guest did not end in time.
     #[error("the guest did not end within {limit:?}; it was at {registers}")]
     Timeout {

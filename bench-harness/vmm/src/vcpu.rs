@@ -130,9 +130,10 @@ impl Vcpu {
                 let (limit, registers) = (control.limit, self.registers());
                 return Err(VmError::Timeout { limit, registers });
             }
-            ended.exits += self.step(shared)?;
+            let exits = self.step(shared)?;
+            ended.exits += exits;
             self.bus.settle()?;
-            match self.ports.take_mark() {
+            match if exits.port_writes == 0 { None } else { self.ports.take_mark() } {
                 None => {}
                 Some(Mark::Exit(code)) => {
                     ended.exit_code = code;

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, mpsc};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use kvm_ioctls::VmFd;
+use kvm_ioctls::{Kvm, VmFd};
 use paraslot_device::executor::pin_to;
 use paraslot_device::{Executor, Host};
 use paraslot_pci::{Bdf, SharedDevice};
@@ -96,7 +96,7 @@ impl Vm {
     pub fn new(config: &VmConfig) -> Result<Self, VmError> {
         let kvm = probe::open()?;
         probe::check(&kvm, config.path == Path::Event)?;
-        let vm = Arc::new(kvm.create_vm().map_err(VmError::kvm("make a virtual machine"))?);
+        let vm = Arc::new(make(&kvm).map_err(VmError::kvm("make a virtual machine"))?);
         boot::chips(&vm)?;
         let (memory, slots) = boot::memory(&vm, config.memory_bytes)?;
         let fd = vm.create_vcpu(0).map_err(VmError::kvm("make a vCPU"))?;
@@ -167,13 +167,13 @@ impl Vm {
         limit: Duration,
         on_phase: &mut dyn FnMut(Phase),
     ) -> Result<Run, VmError> {
-        let mut vcpu = self.vcpu.take().ok_or(VmError::Missing("vCPU left"))?;
-        let kick = kick_signal();
+        let mut vcpu = self.vcpu.take().ok_or(VmError::Poisoned)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (reports, from_vcpu) = channel();
         let (answer, answers) = channel();
         let control = Control { reports, answers, stop: stop.clone(), limit };
         let cpu = self.vcpu_cpu;
+        let kick = kick_signal();
         let thread = thread::Builder::new()
             .name("vcpu".to_owned())
             .spawn(move || {
@@ -182,23 +182,17 @@ impl Vm {
                 (vcpu, ended)
             })
             .map_err(VmError::Thread)?;
-
+        let running = Running { thread: Some(thread), stop, kick };
         wait(&from_vcpu, &answer, limit, on_phase);
-        stop.store(true, Ordering::Release);
-        // The signal is lost if it comes just before the vCPU enters the guest.
-        while !thread.is_finished() {
-            let _ = thread.kill(kick);
-            thread::sleep(Duration::from_millis(1));
-        }
-        let (vcpu, ended) = match thread.join() {
-            Ok(done) => done,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
+        let (vcpu, ended) = running.finish();
         self.vcpu = Some(vcpu);
-        let Ended { exit_code, exits, measured } = ended?;
+        // What went wrong behind the guest's back is the reason for what it did then.
         match self.faults.take() {
             Some(fault) => Err(fault),
-            None => Ok(Run { console: self.console(), exit_code, exits, measured }),
+            None => {
+                let Ended { exit_code, exits, measured } = ended?;
+                Ok(Run { console: self.console(), exit_code, exits, measured })
+            }
         }
     }
 
@@ -208,8 +202,58 @@ impl Vm {
     }
 
     fn vcpu_mut(&mut self) -> Result<&mut Vcpu, VmError> {
-        self.vcpu.as_mut().ok_or(VmError::Missing("vCPU left"))
+        self.vcpu.as_mut().ok_or(VmError::Poisoned)
     }
+}
+
+type Outcome = (Vcpu, Result<Ended, VmError>);
+
+/// The vCPU's thread. It does not outlive this.
+struct Running {
+    thread: Option<JoinHandle<Outcome>>,
+    stop: Arc<AtomicBool>,
+    kick: libc::c_int,
+}
+
+impl Running {
+    /// Has the thread end, if it has not yet.
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        // The signal is lost if it comes just before the vCPU enters the guest.
+        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            let _ = self.thread.as_ref().map(|thread| thread.kill(self.kick));
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn finish(mut self) -> Outcome {
+        self.stop();
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => unreachable!("the thread is there until it is joined here"),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Makes a virtual machine. KVM gives up on that (EINTR) whenever the kernel has something to do for
+/// this thread, be it no signal but the clean-up of an io_uring; so it is asked again, within reason.
+fn make(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
+    const TRIES: usize = 100;
+    let mut made = kvm.create_vm();
+    for _ in 1..TRIES {
+        match &made {
+            Err(error) if error.errno() == libc::EINTR => made = kvm.create_vm(),
+            _ => break,
+        }
+    }
+    made
 }
 
 /// Passes marks on until the vCPU's thread is done or the time is up.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::program::Program;
 use common::{check, kvm, machine, said};
 use paraslot_protocol::{Phase, Status};
-use paraslot_vmm::{Exits, Path, VmError};
+use paraslot_vmm::{Exits, Path, Vm, VmConfig, VmError};
 
 #[test]
 fn the_image_boots_every_time() {
@@ -92,6 +92,19 @@ fn a_guest_that_hangs_is_stopped() {
 }
 
 #[test]
+fn a_caller_s_panic_ends_the_guest_too() {
+    if !kvm() {
+        return;
+    }
+    let mut vm = machine(Path::Event);
+    vm.load(&Program::new().phase(Phase::WarmUp).hang().image(), "").unwrap();
+    let run = |vm: &mut Vm| vm.run(common::LIMIT, &mut |_| panic!("as it was asked to"));
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut vm)));
+    assert!(panicked.is_err());
+    assert!(matches!(run(&mut vm), Err(VmError::Poisoned)));
+}
+
+#[test]
 fn a_triple_fault_is_an_error_that_says_where() {
     if !kvm() {
         return;
@@ -129,9 +142,9 @@ fn impossible_memory_is_refused() {
     if !kvm() {
         return;
     }
-    for memory_bytes in [0, 4096, (8 << 20) + 1, u64::MAX & !4095] {
-        let config = paraslot_vmm::VmConfig { memory_bytes, path: Path::Trap, vcpu_cpu: None };
-        let error = paraslot_vmm::Vm::new(&config).err().unwrap();
+    for memory_bytes in [0, 4096, (8 << 20) + 1, !4095] {
+        let config = VmConfig { memory_bytes, path: Path::Trap, vcpu_cpu: None };
+        let error = Vm::new(&config).err().unwrap();
         assert!(matches!(error, VmError::Memory { .. }), "{error}");
     }
 }
@@ -141,9 +154,8 @@ fn memory_above_4_gib_is_where_it_should_be() {
     if !kvm() {
         return;
     }
-    let config =
-        paraslot_vmm::VmConfig { memory_bytes: 5 << 30, path: Path::Event, vcpu_cpu: Some(0) };
-    let mut vm = paraslot_vmm::Vm::new(&config).unwrap();
+    let config = VmConfig { memory_bytes: 5 << 30, path: Path::Event, vcpu_cpu: Some(0) };
+    let mut vm = Vm::new(&config).unwrap();
     vm.load(paraslot_guest::IMAGE, "check=boot").unwrap();
     let run = vm.run(common::LIMIT, &mut |_| ()).unwrap();
     let (lines, _) = said(&run.console);

@@ -95,7 +95,7 @@ fn queues_interrupt_by_vectors_of_their_own() {
     assert_eq!(platform.interrupts_taken(0), 4);
 }
 
-const PORT: u64 = port_base(AHCI_PORT as u8) as u64;
+const PORT: u64 = port_base(AHCI_PORT) as u64;
 const SACT: u64 = PORT + port::SACT as u64;
 const CI: u64 = PORT + port::CI as u64;
 const PORT_IS: u64 = PORT + port::IS as u64;

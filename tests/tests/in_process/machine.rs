@@ -3,36 +3,36 @@
 use std::sync::Arc;
 
 use paraslot_ahci::{Ahci, DiskOptions};
-use paraslot_backends::block::{BlockBackend, MemoryBackend, MemoryOptions};
+use paraslot_backends::block::{BlockBackend, MemoryBackend};
 use paraslot_device::ThreadOptions;
 use paraslot_drivers::{Completion, Completions, Disk, DmaRegion, Error, Op, Platform};
 use paraslot_pci::Bdf;
-use paraslot_protocol::{PATTERN_BLOCK, PATTERN_STEP, pattern_base};
+use paraslot_protocol::{PATTERN_STEP, pattern_base};
 use paraslot_virtio_blk::{Options as VirtioBlkOptions, VirtioBlk};
 use paraslot_virtio_pci::VirtioPci;
 use paraslot_vmm::in_process::{InProcess, Machine, Run};
 
 /// Where the disk is plugged in.
-pub const SLOT: Bdf = Bdf::root(3);
+pub(crate) const SLOT: Bdf = Bdf::root(3);
 /// Bytes of the disk.
-pub const CAPACITY: u64 = 4 << 20;
+pub(crate) const CAPACITY: u64 = 2 << 20;
 const MEMORY: usize = 64 << 20;
 /// Nanoseconds that a test waits before it fails.
 const PATIENCE: u64 = 30_000_000_000;
 
 /// Workers stepped by the driver, to their end.
-pub fn stepped() -> Machine {
+pub(crate) fn stepped() -> Machine {
     Machine::new(MEMORY, Run::Stepped(None))
 }
 
 /// Workers on a thread that sleeps when it has nothing to do.
-pub fn threaded() -> Machine {
+pub(crate) fn threaded() -> Machine {
     let options = ThreadOptions { busy_poll: std::time::Duration::ZERO, ..Default::default() };
     Machine::new(MEMORY, Run::Threads(options))
 }
 
 /// Machines that differ in every way that a device could notice.
-pub fn machines() -> Vec<(&'static str, Machine)> {
+pub(crate) fn machines() -> Vec<(&'static str, Machine)> {
     let events = |machine| Machine {
         doorbell_events: true,
         read_windows: true,
@@ -52,24 +52,15 @@ pub fn machines() -> Vec<(&'static str, Machine)> {
 }
 
 /// An image that holds what the workload expects.
-pub fn image() -> MemoryBackend {
-    let mut contents = vec![0; usize::try_from(CAPACITY).unwrap()];
-    for (block, bytes) in contents.chunks_exact_mut(PATTERN_BLOCK).enumerate() {
-        let mut word = pattern_base((block * PATTERN_BLOCK) as u64, 0);
-        for place in bytes.chunks_exact_mut(8) {
-            place.copy_from_slice(&word.to_le_bytes());
-            word = word.wrapping_add(PATTERN_STEP);
-        }
-    }
-    let options = MemoryOptions { volatile_cache: true, ..MemoryOptions::default() };
-    MemoryBackend::from_contents(&contents, options).unwrap()
+pub(crate) fn image() -> MemoryBackend {
+    paraslot_tests::image::patterned(2 << 20)
 }
 
-pub fn virtio_blk(machine: &Machine, backend: impl BlockBackend + 'static) -> InProcess {
+pub(crate) fn virtio_blk(machine: &Machine, backend: impl BlockBackend + 'static) -> InProcess {
     virtio_blk_with(machine, backend, &VirtioBlkOptions::default())
 }
 
-pub fn virtio_blk_with(
+pub(crate) fn virtio_blk_with(
     machine: &Machine,
     backend: impl BlockBackend + 'static,
     options: &VirtioBlkOptions,
@@ -80,28 +71,28 @@ pub fn virtio_blk_with(
     machine
 }
 
-pub fn ahci(machine: &Machine, backend: impl BlockBackend + 'static) -> InProcess {
+pub(crate) fn ahci(machine: &Machine, backend: impl BlockBackend + 'static) -> InProcess {
     let machine = InProcess::new(machine).unwrap();
     let mut options = paraslot_ahci::Options::new([DiskOptions::new(Arc::new(backend))]);
     // The disk is not at the first port.
-    options.ports.swap(0, 2);
+    options.ports.swap(0, AHCI_PORT.into());
     machine.plug(SLOT, Ahci::new(options, machine.host(SLOT)).unwrap()).unwrap();
     machine
 }
 
-/// The bit of the AHCI port with the disk.
-pub const AHCI_PORT: u64 = 2;
+/// The AHCI port with the disk.
+pub(crate) const AHCI_PORT: u8 = 2;
 
 /// A disk, and how its completions are learned of.
-pub struct Driver<'p, D> {
-    pub platform: &'p InProcess,
-    pub disk: D,
+pub(crate) struct Driver<'p, D> {
+    pub(crate) platform: &'p InProcess,
+    pub(crate) disk: D,
     interrupts: bool,
     taken: u64,
 }
 
 impl<'p, D: Disk> Driver<'p, D> {
-    pub fn new(platform: &'p InProcess, disk: Result<D, Error>, interrupts: bool) -> Self {
+    pub(crate) fn new(platform: &'p InProcess, disk: Result<D, Error>, interrupts: bool) -> Self {
         let mut disk = disk.unwrap();
         if interrupts {
             disk.set_interrupts(true).unwrap();
@@ -111,7 +102,7 @@ impl<'p, D: Disk> Driver<'p, D> {
     }
 
     /// Looks once.
-    pub fn look(&mut self, completions: &mut Completions) {
+    pub(crate) fn look(&mut self, completions: &mut Completions) {
         if self.interrupts {
             let index = self.disk.interrupt();
             self.platform.wait_for_interrupt(index, self.taken);
@@ -127,7 +118,7 @@ impl<'p, D: Disk> Driver<'p, D> {
     }
 
     /// Looks until `count` requests have completed.
-    pub fn wait(&mut self, count: usize) -> Vec<Completion> {
+    pub(crate) fn wait(&mut self, count: usize) -> Vec<Completion> {
         let start = self.platform.tsc();
         let mut completions = Completions::new();
         while completions.len() < count {
@@ -139,7 +130,7 @@ impl<'p, D: Disk> Driver<'p, D> {
     }
 
     /// Does one request.
-    pub fn run(&mut self, offset: u64, op: Op<'_>) -> Completion {
+    pub(crate) fn run(&mut self, offset: u64, op: Op<'_>) -> Completion {
         self.disk.submit(0, offset, op).unwrap();
         self.disk.kick().unwrap();
         let completions = self.wait(1);
@@ -148,13 +139,13 @@ impl<'p, D: Disk> Driver<'p, D> {
     }
 
     /// Does one request, which must succeed.
-    pub fn good(&mut self, offset: u64, op: Op<'_>) {
+    pub(crate) fn good(&mut self, offset: u64, op: Op<'_>) {
         assert_eq!(self.run(offset, op).result, Ok(()), "{op:?} at {offset}");
     }
 
     /// Submits a request for each region, tags from 0 on, blocks of 4 KiB from `block` on, and kicks
     /// once.
-    pub fn start(&mut self, block: u64, regions: &[DmaRegion], write: bool) {
+    pub(crate) fn start(&mut self, block: u64, regions: &[DmaRegion], write: bool) {
         for ((tag, block), region) in (0..).zip(block..).zip(regions) {
             let op = if write { Op::Write(region) } else { Op::Read(region) };
             self.disk.submit(tag, block * 4096, op).unwrap();
@@ -164,17 +155,17 @@ impl<'p, D: Disk> Driver<'p, D> {
 }
 
 /// Regions of 4 KiB.
-pub fn regions(platform: &InProcess, count: usize) -> Vec<DmaRegion> {
+pub(crate) fn regions(platform: &InProcess, count: usize) -> Vec<DmaRegion> {
     (0..count).map(|_| platform.allocate(4096).unwrap()).collect()
 }
 
 /// Whether the region holds what block `block` of the image did at first.
-pub fn is_initial(region: &DmaRegion, block: u64) -> bool {
+pub(crate) fn is_initial(region: &DmaRegion, block: u64) -> bool {
     region.matches_pattern(0, 4096, pattern_base(block * 4096, 0), PATTERN_STEP)
 }
 
 /// Reads the image behind the device's back.
-pub fn on_image(image: &MemoryBackend, offset: u64, len: usize) -> Vec<u8> {
+pub(crate) fn on_image(image: &MemoryBackend, offset: u64, len: usize) -> Vec<u8> {
     let mut data = vec![0; len];
     image.read_at(offset, &mut data).unwrap();
     data

@@ -2,6 +2,7 @@
 
 mod counts;
 mod errors;
+mod hostile;
 mod lifecycle;
 mod machine;
 mod requests;

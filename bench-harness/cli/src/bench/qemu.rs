@@ -82,6 +82,7 @@ impl<'a> QemuBench<'a> {
             spec,
             path: cell.path,
             engine,
+            busy_poll: self.setting.busy_poll,
         };
         let mut child = Command::new(QEMU)
             .args(machine.arguments())

@@ -90,7 +90,9 @@ fn a_peer_is_measured_in_between() {
     let expected = [(0, None), (1, None), (0, Some(Peer::Qemu)), (0, None)];
     assert_eq!(first, expected);
     assert!(plan.cells[2].name.starts_with("qemu:ahci#1/trap/"));
-    assert_eq!(plan.notes, ["ahci#2: not with qemu (it has no backend=memory)"]);
+    assert_eq!(plan.notes[0], "ahci#2: not with qemu (it has no backend=memory)");
+    assert_eq!(plan.notes[1], "qemu: ahci has no event path there, its figures are of trap");
+    assert_eq!(plan.notes.len(), 2);
 }
 
 #[test]

@@ -30,11 +30,7 @@ impl Output {
         let json = also("results.json", &arguments.export_json);
         let markdown = also("report.md", &arguments.export_markdown);
         for path in json.iter().chain(&markdown) {
-            fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            check(path).with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(Self { place, json, markdown })
     }
@@ -59,6 +55,13 @@ impl Output {
         let _ = print([text.as_str(), &format!("Written: {}", names.join(", "))]);
         Ok(())
     }
+}
+
+/// Whether a file can be written. It is left as it is, or not there.
+fn check(path: &Path) -> io::Result<()> {
+    let is_new = !path.exists();
+    fs::OpenOptions::new().create(true).append(true).open(path)?;
+    if is_new { fs::remove_file(path) } else { Ok(()) }
 }
 
 /// Writes lines to the standard output, which may be a pipe that is closed.

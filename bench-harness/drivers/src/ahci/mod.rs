@@ -217,15 +217,17 @@ impl<'p, P: Platform> Ahci<'p, P> {
 
     /// Adds those slots of `done` that are active.
     fn complete(&mut self, done: u32, completions: &mut Completions) {
-        let done = done & self.active;
+        let mut done = done & self.active;
         self.active &= !done;
         self.pending &= !done;
-        for tag in 0..self.depth {
-            if done & (1 << tag) != 0 {
-                let short = self.expected != 0 && self.memory.take_moved(tag) < self.expected;
-                let result = if short { Err(Failed::Short) } else { Ok(()) };
-                completions.push(Completion { tag, result });
-            }
+        while done != 0 {
+            let slot = done.trailing_zeros();
+            done &= done - 1;
+            // Below 32.
+            let tag = u16::try_from(slot).unwrap_or(0);
+            let short = self.expected != 0 && self.memory.take_moved(tag) < self.expected;
+            let result = if short { Err(Failed::Short) } else { Ok(()) };
+            completions.push(Completion { tag, result });
         }
     }
 

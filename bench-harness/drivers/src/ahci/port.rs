@@ -15,7 +15,9 @@ use crate::{Error, MsiMessage, Platform, Window};
 const RESET_MS: u64 = 1000;
 /// How long an engine may take to stop (10.4.2), in milliseconds.
 const STOP_MS: u64 = 500;
-/// How long the link may take to come up, in milliseconds.
+/// How long a device may take to answer a COMRESET, in milliseconds: Serial ATA allows it 10.
+const ANSWER_MS: u64 = 20;
+/// How long the link may take to come up once it has, in milliseconds.
 const LINK_MS: u64 = 1000;
 /// How long the device may be busy after a reset, in milliseconds.
 const READY_MS: u64 = 10_000;
@@ -194,7 +196,11 @@ impl<'p, P: Platform> Hba<'p, P> {
         self.port_write(port::SCTL, sctl::DET_COMRESET);
         delay(self.platform, COMRESET_US);
         self.port_write(port::SCTL, sctl::DET_NONE);
-        let up = wait_until(self.platform, LINK_MS, "link", || self.is_connected());
+        let answered = wait_until(self.platform, ANSWER_MS, "COMINIT", || {
+            self.port_read(port::SSTS) & ssts::DET != ssts::DET_NONE
+        });
+        let up = answered
+            .and_then(|()| wait_until(self.platform, LINK_MS, "link", || self.is_connected()));
         // COMINIT and PhyRdy leave their marks there, and block later ones.
         self.port_write(port::SERR, u32::MAX);
         self.port_write(port::IS, u32::MAX);

@@ -58,11 +58,10 @@ impl Contents {
 
     /// The first block from `block` on, around the end, to which no write is in flight. Fewer writes
     /// must be in flight than there are blocks.
-    pub(super) fn idle_from(&self, mut block: u64) -> u64 {
-        while self.get(block) & BUSY != 0 {
-            block = (block + 1) % self.blocks;
-        }
-        block
+    pub(super) fn idle_from(&self, block: u64) -> u64 {
+        let idle = |block: &u64| self.get(*block) & BUSY == 0;
+        // One of them is idle, unless the device has written over the table.
+        (block..self.blocks).chain(0..block).find(idle).unwrap_or(block)
     }
 
     /// Starts a write: raises the block's generation and fills `buffer` with what it stands for.

@@ -33,7 +33,9 @@ pub(super) struct Runner<'a, P, D> {
     disk: &'a mut D,
     job: Job,
     contents: Contents,
+    /// A block for each tag.
     buffers: DmaRegion,
+    block_size: usize,
     outcome: &'a mut Outcome,
     random: Random,
     /// The next block of sequential accesses.
@@ -56,12 +58,14 @@ impl<'a, P: Platform, D: Disk> Runner<'a, P, D> {
         outcome: &'a mut Outcome,
     ) -> Self {
         let hz = outcome.header.tsc_hz.get();
+        let block_size = buffers.len() / usize::from(job.depth);
         Self {
             platform,
             disk,
             job,
             contents,
             buffers,
+            block_size,
             outcome,
             random: Random::new(job.seed),
             next: 0,
@@ -129,7 +133,7 @@ impl<'a, P: Platform, D: Disk> Runner<'a, P, D> {
     }
 
     fn buffer(&self, tag: u16) -> DmaRegion {
-        let len = self.buffers.len() / usize::from(self.job.depth);
+        let len = self.block_size;
         self.buffers.part(usize::from(tag) * len, len)
     }
 

@@ -256,13 +256,16 @@ impl<A: DmaSpace> PortWorker<A> {
         halt(state, if posted.is_ok() { causes } else { causes | PortInterrupt::HBFS })
     }
 
-    /// The device sends its signature, without an interrupt, and is ready.
+    /// The device sends its signature, without an interrupt, and is ready. The status comes last: a
+    /// guest that has the registers mapped reads them without this port's lock, and takes a device
+    /// that is not busy for one whose signature is there.
     pub(super) fn send_signature(&mut self, state: &mut State, memory: &Memory<A>) {
         state.signature = false;
-        set_tfd(state, SIGNATURE.status, SIGNATURE.error);
-        state.bank.set(port::SIG, SIGNATURE_ATA);
         let fis = d2h(&SIGNATURE, 0);
-        if post(state, memory, received::REGISTER, fis.as_bytes()).is_err() {
+        let posted = post(state, memory, received::REGISTER, fis.as_bytes());
+        state.bank.set(port::SIG, SIGNATURE_ATA);
+        set_tfd(state, SIGNATURE.status, SIGNATURE.error);
+        if posted.is_err() {
             let causes = halt(state, PortInterrupt::HBFS);
             state.raise(&self.irq, causes);
         }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path as FilePath;
+use std::time::Duration;
 
 use paraslot_protocol::{Device, Job, port};
 use paraslot_report::Path;
@@ -20,6 +21,8 @@ pub(super) struct Machine<'a> {
     pub(super) spec: &'a DeviceSpec,
     pub(super) path: Path,
     pub(super) engine: Engine,
+    /// How long its device's thread may poll.
+    pub(super) busy_poll: Duration,
 }
 
 /// A text as the value of an option: commas are doubled.
@@ -41,8 +44,10 @@ impl Machine<'_> {
             "paraslot,debug-threads=on",
             "-machine",
             "q35,accel=kvm",
+            // The guest needs no more than this, and every KVM can do it; `host` names features
+            // whose registers some nested KVMs then refuse.
             "-cpu",
-            "host",
+            "qemu64",
             "-chardev",
             "stdio,id=console,signal=off",
         ]
@@ -55,6 +60,8 @@ impl Machine<'_> {
         for node in self.nodes() {
             add("-blockdev", node);
         }
+        let serial = self.spec.id.as_ref().map(|id| format!(",serial={}", escaped(id)));
+        let serial = serial.unwrap_or_default();
         match self.spec.device {
             Device::VirtioBlk => {
                 let mut device = format!(
@@ -64,13 +71,14 @@ impl Machine<'_> {
                 if self.path == Path::Trap {
                     device.push_str(",ioeventfd=off");
                 } else {
-                    add("-object", "iothread,id=worker".into());
+                    let poll = self.busy_poll.as_nanos();
+                    add("-object", format!("iothread,id=worker,poll-max-ns={poll}"));
                     device.push_str(",ioeventfd=on,iothread=worker");
                 }
-                add("-device", device);
+                add("-device", device + &serial);
             }
             // The machine brings an ICH9 with empty ports.
-            Device::Ahci => add("-device", "ide-hd,drive=disk,bus=ide.0".into()),
+            Device::Ahci => add("-device", format!("ide-hd,drive=disk,bus=ide.0{serial}")),
         }
         if let Some(firmware) = self.firmware {
             arguments.extend(["-bios".into(), firmware.into()]);
@@ -133,6 +141,7 @@ mod tests {
             spec: &spec,
             path,
             engine: Engine::Threads,
+            busy_poll: Duration::from_micros(50),
         };
         let arguments = machine.arguments();
         let words: Vec<_> = arguments.iter().map(|word| word.to_str().unwrap()).collect();
@@ -144,8 +153,9 @@ mod tests {
         let trap = line("virtio-blk,queues=2", Some("/image"), Path::Trap);
         assert!(trap.contains("num-queues=2,ioeventfd=off") && !trap.contains("iothread"));
         let event = line("virtio-blk", Some("/image"), Path::Event);
-        assert!(event.contains("-object iothread,id=worker"));
+        assert!(event.contains("-object iothread,id=worker,poll-max-ns=50000"));
         assert!(event.contains("num-queues=1,ioeventfd=on,iothread=worker"));
+        assert!(line("ahci,id=a,,b", Some("/image"), Path::Trap).contains("bus=ide.0,serial=a,,b"));
         assert!(line("ahci", Some("/image"), Path::Event).contains("ide-hd,drive=disk,bus=ide.0"));
     }
 

@@ -1,0 +1,283 @@
+//! The program as its users meet it.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Bytes of the images that are the user's here.
+const IMAGE: u64 = 8 << 20;
+
+/// Runs the program in a directory of its own.
+fn paraslot(place: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_paraslot"))
+        .args(arguments)
+        .current_dir(place)
+        .output()
+        .expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// A directory with `disk.img` in it.
+fn place_with_image() -> TempDir {
+    let place = TempDir::new().unwrap();
+    File::create(place.path().join("disk.img")).unwrap().set_len(IMAGE).unwrap();
+    place
+}
+
+/// Why there can be no virtual machine; `None` if there can.
+fn no_kvm() -> Option<String> {
+    let output = paraslot(Path::new("/"), &["doctor"]);
+    let report = text(&output.stdout);
+    let reason = report.lines().find(|line| line.starts_with("NO")).map(str::to_owned);
+    assert_eq!(reason.is_none(), output.status.success(), "{report}");
+    reason
+}
+
+/// The results that a run wrote where it writes them by default.
+fn results(place: &Path) -> Vec<Value> {
+    let file = place.join("target/paraslot/latest/results.json");
+    let text = std::fs::read_to_string(file).expect("results were written");
+    // It reads back as what the program itself would take.
+    paraslot_report::Report::from_json(&text).expect("a report");
+    let value: Value = serde_json::from_str(&text).unwrap();
+    value["results"].as_array().expect("an array").clone()
+}
+
+/// Checks that the run failed with `status`, and that the line which says why has `words` in it.
+fn refused(place: &Path, arguments: &[&str], status: i32, words: &str) {
+    let output = paraslot(place, arguments);
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{arguments:?}: {errors}");
+    let lines: Vec<&str> = errors.lines().collect();
+    let (last, before) = lines.split_last().expect("a line that says why");
+    assert!(last.starts_with("paraslot: ") && last.contains(words), "{arguments:?}: {last}");
+    // Before it there is nothing but remarks.
+    assert!(before.iter().all(|line| line.starts_with("! ")), "{arguments:?}: {errors}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_in_a_line() {
+    let place = TempDir::new().unwrap();
+    let refused = |arguments: &[&str], words| refused(place.path(), arguments, 2, words);
+    refused(&["nonsense"], "nonsense");
+    refused(&["--nonsense"], "--nonsense");
+    refused(&["--time", "0"], "--time");
+    refused(&["--min-runs", "many"], "many");
+    refused(&["--platform", "vax"], "kvm, in-process");
+    refused(&["--device", "floppy"], "there are virtio-blk, ahci");
+    refused(&["--device", "ahci,queues=4"], "it has path, backend");
+    refused(&["--device", "virtio-blk,direct=yes"], "on, off");
+    refused(&["--device", "virtio-blk,write=on"], "give its path");
+    refused(&["--platform", "in-process", "--filter", "tape"], "run --list");
+    refused(&["--platform", "in-process", "--peer", "qemu"], "virtual machines");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "nothing was made");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_in_a_line() {
+    let place = place_with_image();
+    let refused = |arguments: &[&str], words| {
+        let arguments = [&["--platform", "in-process", "--quick"], arguments].concat();
+        refused(place.path(), &arguments, 1, words);
+    };
+    File::create(place.path().join("odd.img")).unwrap().set_len(IMAGE + 1).unwrap();
+    File::create(place.path().join("small.img")).unwrap().set_len(8192).unwrap();
+    refused(&["--device", "ahci,path=missing.img"], "missing.img");
+    refused(&["--device", "ahci,path=."], "directory");
+    refused(&["--device", "ahci,path=odd.img"], "odd.img");
+    refused(&["--device", "virtio-blk,path=small.img"], "small.img has 8192 bytes");
+    refused(&["--out", "/proc/nowhere"], "/proc/nowhere");
+    refused(&["--device", "ahci,path=disk.img", "--export-json", "no/where.json"], "no/where.json");
+    let latest = place.path().join("target/paraslot/latest");
+    assert_eq!(std::fs::read_dir(latest).unwrap().count(), 0, "nothing is written for no results");
+}
+
+#[test]
+fn what_there_is_can_be_listed() {
+    let place = TempDir::new().unwrap();
+    let list = paraslot(place.path(), &["list"]);
+    assert!(list.status.success());
+    for word in ["virtio-blk", "ahci", "queues=", "randread", "128 KiB"] {
+        assert!(text(&list.stdout).contains(word), "{word}");
+    }
+    let names = paraslot(place.path(), &["--list", "--platform", "in-process", "--filter", "qd1/"]);
+    assert!(names.status.success());
+    let names = text(&names.stdout);
+    assert_eq!(names.lines().count(), 12);
+    assert!(names.lines().all(|name| name.contains("/in-process/") && name.contains("/qd1/")));
+    assert!(paraslot(place.path(), &["--help"]).status.success());
+    assert!(text(&paraslot(place.path(), &["--version"]).stdout).starts_with("paraslot "));
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "nothing was made");
+}
+
+#[test]
+fn a_run_in_process_measures_what_it_can_and_no_more() {
+    let place = TempDir::new().unwrap();
+    let arguments = [
+        "run",
+        "--quick",
+        "--platform",
+        "in-process",
+        "--filter",
+        "randread*qd1/poll",
+        "--export-json",
+        "copy.json",
+        "--export-markdown",
+        "copy.md",
+    ];
+    let output = paraslot(place.path(), &arguments);
+    let (table, errors) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{errors}");
+    assert!(errors.contains("say nothing about virtual machines"));
+    assert!(table.contains("say nothing about virtual machines"));
+    assert!(table.contains("virtio-blk") && table.contains("ahci"));
+
+    let results = results(place.path());
+    assert_eq!(results.len(), 2);
+    for (record, device, family) in
+        [(&results[0], "virtio-blk", "paravirtual"), (&results[1], "ahci", "emulated")]
+    {
+        assert_eq!(record["device"], device);
+        assert_eq!(record["family"], family);
+        assert_eq!(record["path"], "in-process");
+        assert_eq!(record["vmm"], "none");
+        assert_eq!(record["completion"], "poll");
+        assert_eq!(record["workload"], "randread");
+        assert_eq!((&record["block_size"], &record["queue_depth"]), (&4096.into(), &1.into()));
+        assert!(record["operations"].as_u64().unwrap() > 0);
+        assert!(record["ops_per_second"]["median"].as_f64().unwrap() > 0.0);
+        assert!(record["latency_ns"]["p50"].as_u64().unwrap() > 0);
+        for unmeasured in ["exits_per_op", "host_cpu_ns_per_op", "copied_bytes_per_op"] {
+            assert_eq!(record.get(unmeasured), Some(&Value::Null), "{unmeasured}");
+        }
+        // Polling takes no interrupts: that was counted.
+        assert_eq!(record["interrupts_per_op"], 0.0);
+    }
+    let latest = place.path().join("target/paraslot/latest");
+    for (copy, original) in [("copy.json", "results.json"), ("copy.md", "report.md")] {
+        let read = |path| std::fs::read_to_string(path).unwrap();
+        assert_eq!(read(place.path().join(copy)), read(latest.join(original)));
+    }
+    // The image is gone.
+    assert_eq!(std::fs::read_dir(latest.parent().unwrap()).unwrap().count(), 1);
+}
+
+#[test]
+fn an_image_is_written_only_if_asked() {
+    let place = place_with_image();
+    let zeroes = || {
+        let mut bytes = vec![0; usize::try_from(IMAGE).unwrap()];
+        let file = File::open(place.path().join("disk.img")).unwrap();
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes.iter().all(|byte| *byte == 0)
+    };
+    let run = |device: &str, filter: &str| {
+        let arguments =
+            ["--quick", "--platform", "in-process", "--device", device, "--filter", filter];
+        paraslot(place.path(), &arguments)
+    };
+    let reading = run("virtio-blk,path=disk.img", "4k/qd32/poll");
+    assert!(reading.status.success(), "{}", text(&reading.stderr));
+    assert!(text(&reading.stderr).contains("no write workloads"));
+    let workloads: Vec<Value> =
+        results(place.path()).iter().map(|record| record["workload"].clone()).collect();
+    assert_eq!(workloads, ["randread"]);
+    assert!(zeroes());
+
+    let writing = run("ahci,path=disk.img,write=on", "randwrite/4k/qd32/poll");
+    assert!(writing.status.success(), "{}", text(&writing.stderr));
+    assert_eq!(results(place.path())[0]["workload"], "randwrite");
+    assert!(!zeroes());
+}
+
+#[test]
+fn a_run_under_kvm_counts_exits() {
+    if let Some(reason) = no_kvm() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let place = place_with_image();
+    let arguments = [
+        "--quick",
+        "--platform",
+        "kvm",
+        "--device",
+        "virtio-blk,path=disk.img",
+        "--device",
+        "ahci,path=disk.img",
+        "--filter",
+        "randread*qd1/interrupt",
+    ];
+    let output = paraslot(place.path(), &arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let results = results(place.path());
+    assert_eq!(results.len(), 4);
+    for record in &results {
+        assert_eq!(record["vmm"], "paraslot");
+        assert!(record["host_cpu_ns_per_op"].as_f64().unwrap() > 0.0);
+        // Files are read into guest memory directly.
+        assert_eq!(record["copied_bytes_per_op"], 0.0);
+        let exits = record["exits_per_op"].as_f64().unwrap();
+        match (record["device"].as_str().unwrap(), record["path"].as_str().unwrap()) {
+            // A doorbell at most, and stray exits.
+            ("virtio-blk", "trap") => assert!(exits < 1.5, "{exits}"),
+            ("virtio-blk", "event") => assert!(exits < 0.5, "{exits}"),
+            // PxSACT, PxCI, PxIS and IS are written; on the trap path they are read, too.
+            ("ahci", "event") => assert!((3.5..4.5).contains(&exits), "{exits}"),
+            ("ahci", "trap") => assert!(exits > 4.5, "{exits}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_copy_of_every_byte_is_counted_as_one() {
+    if let Some(reason) = no_kvm() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let place = TempDir::new().unwrap();
+    let device = "virtio-blk,backend=memory";
+    let arguments = ["--quick", "--device", device, "--filter", "event/randread*qd32/poll"];
+    let output = paraslot(place.path(), &arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    // From the image to the guest, and nothing besides.
+    assert_eq!(results(place.path())[0]["copied_bytes_per_op"], 4096.0);
+}
+
+#[test]
+fn a_peer_runs_the_same_guest() {
+    let installed = Command::new("qemu-system-x86_64").arg("--version").output().is_ok();
+    let reason = no_kvm().or((!installed).then(|| "qemu-system-x86_64 is not installed".into()));
+    if let Some(reason) = reason {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let place = place_with_image();
+    let arguments = [
+        "--quick",
+        "--peer",
+        "qemu",
+        "--device",
+        "virtio-blk,path=disk.img",
+        "--filter",
+        "event/randread*qd1/poll",
+    ];
+    let output = paraslot(place.path(), &arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let results = results(place.path());
+    let monitors: Vec<&Value> = results.iter().map(|record| &record["vmm"]).collect();
+    assert_eq!(monitors, ["paraslot", "qemu"]);
+    assert!(results[1]["operations"].as_u64().unwrap() > 0);
+    for unmeasured in ["exits_per_op", "host_cpu_ns_per_op", "copied_bytes_per_op"] {
+        assert_eq!(results[1][unmeasured], Value::Null, "{unmeasured}");
+    }
+}
