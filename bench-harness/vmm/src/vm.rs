@@ -183,7 +183,7 @@ impl Vm {
             })
             .map_err(VmError::Thread)?;
         let running = Running { thread: Some(thread), stop, kick };
-        wait(&from_vcpu, &answer, limit, on_phase);
+        wait(&from_vcpu, answer, limit, on_phase);
         let (vcpu, ended) = running.finish();
         self.vcpu = Some(vcpu);
         // What went wrong behind the guest's back is the reason for what it did then.
@@ -256,10 +256,11 @@ fn make(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
     made
 }
 
-/// Passes marks on until the vCPU's thread is done or the time is up.
+/// Passes marks on until the vCPU's thread is done or the time is up. The vCPU may be waiting for an
+/// answer, so this must be the one to drop `answer`, before anybody waits for the thread.
 fn wait(
     from_vcpu: &mpsc::Receiver<Report>,
-    answer: &mpsc::Sender<()>,
+    answer: mpsc::Sender<()>,
     limit: Duration,
     on_phase: &mut dyn FnMut(Phase),
 ) {
