@@ -103,6 +103,8 @@ fn only_those_who_may_know_kvm_do() {
 /// A second version of a crate needs a reason, here.
 const TWICE: &[(&str, &str)] = &[
     ("bitflags", "1: vmm-sys-util 0.15 has not moved to 2"),
+    ("rand", "0.8: pci-ids makes its tables with it; build time only"),
+    ("rand_core", "as rand"),
     ("syn", "2: derive macros that have not moved to 3; build time only"),
     ("windows-link", "loom and the terminal crates; never built on Linux"),
 ];

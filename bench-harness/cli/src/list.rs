@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::identity;
 use crate::plan::{DEPTHS, WORKLOADS};
 use crate::spec::{DEVICES, family, options};
 
@@ -11,6 +12,9 @@ pub(crate) fn text() -> String {
     // Writing to a string does not fail.
     for device in DEVICES {
         let _ = writeln!(text, "\n  {device} ({})", family(device));
+        if let Some(identity) = identity::of(device) {
+            let _ = writeln!(text, "  {identity}");
+        }
         for info in options(device) {
             let option = format!("{}={}", info.name, info.values);
             let _ = writeln!(text, "    {option:<28}{}", info.what);

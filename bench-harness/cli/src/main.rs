@@ -11,6 +11,7 @@ mod counted;
 mod devices;
 mod doctor;
 mod error;
+mod identity;
 mod image;
 mod list;
 mod machine;

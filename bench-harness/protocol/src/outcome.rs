@@ -74,7 +74,7 @@ pub struct Header {
     pub tsc_hz: U64,
     /// Largest latency.
     pub max_latency: U64,
-    /// Doorbells rung (for AHCI, issue register writes).
+    /// Doorbells rung; for AHCI, writes to PxCI.
     pub doorbells: U64,
     /// Register accesses of any kind, doorbells included.
     pub register_accesses: U64,

@@ -1,0 +1,76 @@
+//! Who a device says it is, asked of a live one.
+
+use std::fmt;
+use std::sync::Arc;
+
+use paraslot_backends::block::{NullBackend, NullOptions};
+use paraslot_device::interrupt::NoInterrupts;
+use paraslot_device::{Host, ManualExecutor};
+use paraslot_pci::PciDevice;
+use paraslot_protocol::Device;
+use paraslot_spec::pci::header;
+use pci_ids::FromId;
+use vm_memory::{GuestAddress, GuestMemoryMmap};
+
+use crate::devices::{self, Disk};
+use crate::spec::DeviceSpec;
+
+/// A function's vendor and device ID, with the names that the PCI ID list has for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    vendor: u16,
+    device: u16,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}:{:04x}", self.vendor, self.device)?;
+        if let Some(vendor) = pci_ids::Vendor::from_id(self.vendor) {
+            write!(f, " {}", vendor.name())?;
+        }
+        if let Some(device) = pci_ids::Device::from_vid_pid(self.vendor, self.device) {
+            write!(f, ", {}", device.name())?;
+        }
+        Ok(())
+    }
+}
+
+/// The identity of a device with the options it has by default; `None` if the host lacks what it
+/// takes to make one.
+pub(crate) fn of(device: Device) -> Option<Identity> {
+    const MEMORY: usize = 4096;
+    const DISK: u64 = 1 << 20;
+    let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), MEMORY)]).ok()?;
+    let host = Host {
+        memory: Arc::new(memory),
+        msi: Arc::new(NoInterrupts),
+        intx: Arc::new(NoInterrupts),
+        executor: Arc::new(ManualExecutor::new()),
+    };
+    let backend = Arc::new(NullBackend::new(DISK, NullOptions::default()).ok()?);
+    let spec: DeviceSpec = device.name().parse().ok()?;
+    let mut function: Box<dyn PciDevice> = match devices::build(&spec, backend, host).ok()? {
+        Disk::VirtioBlk(function) => Box::new(function),
+        Disk::Ahci(function) => Box::new(function),
+    };
+    let mut read = |offset| {
+        let mut id = [0; 2];
+        function.config_read(offset, &mut id);
+        u16::from_le_bytes(id)
+    };
+    Some(Identity { vendor: read(header::VENDOR_ID), device: read(header::DEVICE_ID) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_devices_are_who_they_should_be() {
+        let text = |device| of(device).map(|identity| identity.to_string()).unwrap_or_default();
+        let virtio = text(Device::VirtioBlk);
+        assert!(virtio.starts_with("1af4:1042 ") && virtio.contains("block"), "{virtio}");
+        let ahci = text(Device::Ahci);
+        assert!(ahci.starts_with("8086:2922 Intel") && ahci.contains("SATA"), "{ahci}");
+    }
+}
