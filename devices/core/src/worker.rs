@@ -54,7 +54,9 @@ pub trait Worker: Any + Send {
     fn prepare_to_wait(&mut self) -> Progress;
 
     /// Takes nothing new and completes what is in flight. [`Progress::More`] until nothing is, then
-    /// [`Progress::Idle`]. Called repeatedly, with time in between for backends to complete.
+    /// [`Progress::Idle`]. Called repeatedly, with time in between for backends to complete. What has
+    /// completed and cannot be reported now, because bus mastering is off, is kept for later or, if
+    /// the worker is dropped, forgotten; it does not hold up the stop.
     fn quiesce(&mut self) -> Progress;
 }
 

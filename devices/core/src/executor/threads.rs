@@ -48,6 +48,7 @@ struct Thread {
 }
 
 struct Shared {
+    epoll: Epoll,
     wake: EventFd,
     /// Whether `inbox` may hold something; lets the loop poll without taking the lock.
     posted: AtomicBool,
@@ -94,11 +95,13 @@ impl ThreadExecutor {
         let mut executor = Self { threads: Vec::new(), next: AtomicUsize::new(0) };
         for index in 0..options.threads.max(1) {
             let shared = Arc::new(Shared {
+                epoll: Epoll::new()?,
                 wake: EventFd::new(EFD_NONBLOCK)?,
                 posted: AtomicBool::new(false),
                 inbox: Mutex::default(),
             });
-            let mut event_loop = EventLoop::new(shared.clone(), options.busy_poll)?;
+            shared.watch(Source::Event(shared.wake.as_raw_fd()))?;
+            let mut event_loop = EventLoop::new(shared.clone(), options.busy_poll);
             let cpu = options.cpus.get(index.checked_rem(options.cpus.len()).unwrap_or(0)).copied();
             let (ready, started) = std::sync::mpsc::channel();
             let join =
@@ -133,6 +136,13 @@ impl Executor for ThreadExecutor {
             abandoned: AtomicBool::new(false),
         });
         let sources = worker.sources();
+        for (index, &source) in sources.iter().enumerate() {
+            // What rings before the thread has the worker is not lost: it is serviced at once then.
+            if let Err(error) = shared.watch(source) {
+                sources.iter().take(index).for_each(|&source| shared.unwatch(source));
+                return Err(error);
+            }
+        }
         lock(&shared.inbox).new.push(Running { worker, sources, ticket: ticket.clone() });
         shared.post();
         Ok(Box::new(Handle { shared, ticket }))
@@ -155,6 +165,21 @@ impl Drop for ThreadExecutor {
 }
 
 impl Shared {
+    fn watch(&self, source: Source) -> io::Result<()> {
+        let (fd, drain) = match source {
+            Source::Event(fd) => (fd, DRAIN),
+            Source::Readable(fd) => (fd, 0),
+        };
+        let data = drain | u64::from(fd.cast_unsigned());
+        self.epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, data))
+    }
+
+    fn unwatch(&self, source: Source) {
+        let (Source::Event(fd) | Source::Readable(fd)) = source;
+        // It fails only if the descriptor is closed, and then it is no longer watched either.
+        let _ = self.epoll.ctl(ControlOperation::Delete, fd, EpollEvent::default());
+    }
+
     fn post(&self) {
         self.posted.store(true, Ordering::Release);
         // It can fail only by being full, and then the loop is awake.
@@ -218,33 +243,14 @@ const DRAIN: u64 = 1 << 32;
 
 struct EventLoop {
     shared: Arc<Shared>,
-    epoll: Epoll,
     busy_poll: Duration,
     workers: Vec<Running>,
     exiting: bool,
 }
 
 impl EventLoop {
-    fn new(shared: Arc<Shared>, busy_poll: Duration) -> io::Result<Self> {
-        let epoll = Epoll::new()?;
-        let this = Self { shared, epoll, busy_poll, workers: Vec::new(), exiting: false };
-        this.watch(Source::Event(this.shared.wake.as_raw_fd()))?;
-        Ok(this)
-    }
-
-    fn watch(&self, source: Source) -> io::Result<()> {
-        let (fd, drain) = match source {
-            Source::Event(fd) => (fd, DRAIN),
-            Source::Readable(fd) => (fd, 0),
-        };
-        let data = drain | u64::from(fd.cast_unsigned());
-        self.epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, data))
-    }
-
-    fn unwatch(&self, source: Source) {
-        let (Source::Event(fd) | Source::Readable(fd)) = source;
-        // It fails only if the descriptor is closed, and then it is no longer watched either.
-        let _ = self.epoll.ctl(ControlOperation::Delete, fd, EpollEvent::default());
+    fn new(shared: Arc<Shared>, busy_poll: Duration) -> Self {
+        Self { shared, busy_poll, workers: Vec::new(), exiting: false }
     }
 
     fn run(&mut self) {
@@ -284,16 +290,7 @@ impl EventLoop {
             (std::mem::take(&mut inbox.new), inbox.exit)
         };
         self.exiting |= exit;
-        for running in new {
-            for &source in &running.sources {
-                if let Err(error) = self.watch(source) {
-                    // Descriptors of a live worker can always be watched, short of exhaustion; then
-                    // the worker is still serviced whenever anything else happens on this thread.
-                    eprintln!("paraslot: cannot watch {source:?}: {error}");
-                }
-            }
-            self.workers.push(running);
-        }
+        self.workers.extend(new);
     }
 
     /// One unit of work for every worker; also says whether any is being stopped.
@@ -328,7 +325,7 @@ impl EventLoop {
         }
         let Running { worker, sources, ticket: _ } = running;
         for source in sources {
-            self.unwatch(source);
+            self.shared.unwatch(source);
         }
         if ticket.abandoned.load(Ordering::Acquire) {
             return None;
@@ -347,7 +344,7 @@ impl EventLoop {
     fn wait(&self, timeout_ms: i32) {
         let mut events = [EpollEvent::default(); 32];
         // An error is an interruption by a signal; the loop looks at everything again anyway.
-        let count = self.epoll.wait(timeout_ms, &mut events).unwrap_or(0);
+        let count = self.shared.epoll.wait(timeout_ms, &mut events).unwrap_or(0);
         for event in events.iter().take(count) {
             if event.data() & DRAIN != 0 {
                 drain(event.data());
@@ -520,6 +517,27 @@ mod tests {
         assert_eq!(Arc::strong_count(&first.input), 1);
         // Its handle could still take it.
         assert_eq!(Arc::strong_count(&second.input), 2);
+    }
+
+    #[test]
+    fn a_worker_that_cannot_be_watched_is_refused() {
+        struct Unwatchable;
+        impl Worker for Unwatchable {
+            fn sources(&self) -> Vec<Source> {
+                vec![Source::Event(-1)]
+            }
+            fn service(&mut self) -> Progress {
+                Progress::Idle
+            }
+            fn prepare_to_wait(&mut self) -> Progress {
+                Progress::Idle
+            }
+            fn quiesce(&mut self) -> Progress {
+                Progress::Idle
+            }
+        }
+        let executor = executor(Duration::ZERO);
+        assert!(executor.spawn("unwatchable", Box::new(Unwatchable)).is_err());
     }
 
     #[test]
