@@ -1,0 +1,12 @@
+//! Bugs that other implementations of these devices have had, and what our models make of the same
+//! guests. `docs/conformance/bug-classes.md` has the list, and the tests of the single crates in it.
+
+mod ahci;
+mod blk;
+mod budget;
+mod canaries;
+mod containment;
+mod double_fetch;
+mod quiet;
+mod reentrancy;
+mod support;
