@@ -71,6 +71,7 @@ impl Cell {
             operations: 0,
             // A user's image holds what it holds; what was written to it is known all the same.
             verify: match device.backend {
+                _ if !device.verify => false,
                 Backend::Null => false,
                 Backend::File | Backend::Memory => device.path.is_none() || self.workload.writes(),
             },

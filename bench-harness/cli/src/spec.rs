@@ -58,6 +58,8 @@ pub(crate) struct DeviceSpec {
     pub(crate) direct: bool,
     /// Who makes the system calls; without, whoever can.
     pub(crate) engine: Option<Engine>,
+    /// Whether data is compared with what was written.
+    pub(crate) verify: bool,
     /// Serial number.
     pub(crate) id: Option<String>,
 }
@@ -84,13 +86,15 @@ const READ_ONLY: OptionInfo = option("readonly", "on|off", "refuse writes");
 const WRITE: OptionInfo = option("write", "on|off", "let workloads overwrite the image at path");
 const DIRECT: OptionInfo = option("direct", "on|off", "go around the host's page cache");
 const ENGINE: OptionInfo = option("engine", "io_uring|threads", "who makes the system calls");
+const VERIFY: OptionInfo =
+    option("verify", "on|off", "compare data; off to set beside backend=null, which has none");
 const ID: OptionInfo = option("id", "TEXT", "serial number, up to 20 characters");
 
 /// The options that a device takes.
 pub(crate) fn options(device: Device) -> &'static [OptionInfo] {
     match device {
-        Device::VirtioBlk => &[PATH, BACKEND, QUEUES, READ_ONLY, WRITE, DIRECT, ENGINE, ID],
-        Device::Ahci => &[PATH, BACKEND, READ_ONLY, WRITE, DIRECT, ENGINE, ID],
+        Device::VirtioBlk => &[PATH, BACKEND, QUEUES, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID],
+        Device::Ahci => &[PATH, BACKEND, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID],
     }
 }
 
@@ -149,6 +153,7 @@ impl DeviceSpec {
             write: false,
             direct: false,
             engine: None,
+            verify: true,
             id: None,
         }
     }
@@ -174,6 +179,7 @@ impl DeviceSpec {
             "readonly" => self.read_only = choose(name, value, &SWITCH)?,
             "write" => self.write = choose(name, value, &SWITCH)?,
             "direct" => self.direct = choose(name, value, &SWITCH)?,
+            "verify" => self.verify = choose(name, value, &SWITCH)?,
             "engine" => {
                 let known = [("io_uring", Engine::IoUring), ("threads", Engine::Threads)];
                 self.engine = Some(choose(name, value, &known)?);
@@ -262,7 +268,7 @@ mod tests {
     #[test]
     fn options_are_read() {
         let spec: DeviceSpec =
-            "virtio-blk,path=disk.img,queues=4,readonly=on,direct=on,engine=threads,id=one"
+            "virtio-blk,path=disk.img,queues=4,readonly=on,direct=on,engine=threads,verify=off,id=one"
                 .parse()
                 .unwrap();
         let expected = DeviceSpec {
@@ -271,6 +277,7 @@ mod tests {
             read_only: true,
             direct: true,
             engine: Some(Engine::Threads),
+            verify: false,
             id: Some("one".into()),
             ..DeviceSpec::new(Device::VirtioBlk)
         };
@@ -305,7 +312,7 @@ mod tests {
         assert_eq!(error(""), "no device \"\": there are virtio-blk, ahci");
         assert_eq!(
             error("ahci,queues=2"),
-            "ahci has no option \"queues\": it has path, backend, readonly, write, direct, engine, id"
+            "ahci has no option \"queues\": it has path, backend, readonly, write, direct, engine, verify, id"
         );
         assert_eq!(error("ahci,direct=yes"), "direct=yes: direct is one of on, off");
         assert_eq!(

@@ -73,7 +73,8 @@ impl Storage {
         };
         let files = || TemporaryFile::image(place, IMAGE_BYTES);
         let memory = || {
-            let options = MemoryOptions { id: ID.into(), ..MemoryOptions::default() };
+            let options =
+                MemoryOptions { huge_pages: true, id: ID.into(), ..MemoryOptions::default() };
             let backend = MemoryBackend::new(IMAGE_BYTES, options)?;
             image::contents(IMAGE_BYTES, |offset, piece| backend.write_at(offset, piece))?;
             Ok(backend)
@@ -102,7 +103,7 @@ impl Storage {
 
     /// Opens what is behind a device, for one run.
     pub(crate) fn open(&self, device: &DeviceSpec, cell: &Cell) -> anyhow::Result<Opened> {
-        let (backend, label): (Arc<dyn BlockBackend>, String) = match device.backend {
+        let (backend, mut label): (Arc<dyn BlockBackend>, String) = match device.backend {
             Backend::Null => {
                 let options = NullOptions { id: ID.into(), ..NullOptions::default() };
                 (Arc::new(NullBackend::new(IMAGE_BYTES, options)?), "backend=null".into())
@@ -130,6 +131,9 @@ impl Storage {
                 (Arc::new(backend), label)
             }
         };
+        if !device.verify {
+            label.push_str(UNVERIFIED);
+        }
         Ok(Opened { backend, label })
     }
 
@@ -141,6 +145,9 @@ impl Storage {
         }
     }
 }
+
+/// What is added to a backend's label when its data was not compared.
+pub(crate) const UNVERIFIED: &str = ",verify=off";
 
 /// What a file is, as options of the command line.
 pub(crate) fn file_label(device: &DeviceSpec, engine: Engine) -> String {

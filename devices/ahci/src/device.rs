@@ -172,6 +172,14 @@ impl<A: DmaSpace> Ahci<A> {
     }
 }
 
+/// A function that goes takes its access to memory and its interrupts with it. Its workers stay with
+/// their executor until nothing of theirs is in flight, and tell nobody.
+impl<A: DmaSpace> Drop for Ahci<A> {
+    fn drop(&mut self) {
+        self.config.reset();
+    }
+}
+
 /// Bytes that ABAR decodes: ports 0 to 29 have their registers in one page.
 fn abar_size(ports: usize) -> u64 {
     let end = u64::try_from(ports).unwrap_or(u64::MAX).saturating_mul(0x80).saturating_add(0x100);

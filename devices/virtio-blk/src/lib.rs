@@ -12,7 +12,8 @@
 //! the specification calls blk_size a matter of performance: drivers take it for the unit that it is.
 //!
 //! Memory, per started queue of `n` entries: `n` slots of about 100 bytes, the queue's own bookkeeping
-//! and what the backend needs for a depth of `n`; and 16 bytes for each range of the longest discard,
+//! and what the backend needs for a depth of `n`; 24 bytes (48 while a list grows) for each buffer of
+//! the requests in flight, which are limited to 16384 buffers and one chain more; and 16 bytes for each range of the longest discard,
 //! write zeroes or secure erase request that a slot has seen, [`MAX_RANGES`] at most. Nothing is
 //! allocated for a read or write of up to four buffers, except one reference count for each round of
 //! work.

@@ -17,6 +17,11 @@ use crate::shared::Shared;
 /// each, so this is a bound on how long the first waits for the last.
 const BATCH: usize = 64;
 
+/// Buffers of the requests in flight above which no further chain is taken. One chain may have 1024,
+/// and one indirect table can serve every entry of the queue, so without this a driver could have
+/// the device hold as many as that times the queue's size.
+const MOST_SEGMENTS: usize = 16 * 1024;
+
 /// Takes requests from one queue to one queue of the backend, and back.
 ///
 /// A chain's head is its slot and its token: the queue sees to it that no head is in flight twice.
@@ -32,6 +37,8 @@ pub(crate) struct QueueWorker<A: DmaSpace> {
     /// Heads of requests that are over, and for which the driver is still to be told.
     over: Vec<u16>,
     completions: Vec<BlockCompletion>,
+    /// Buffers of the requests in flight.
+    segments: usize,
     /// The driver has been asked to notify.
     notified: bool,
 }
@@ -39,6 +46,8 @@ pub(crate) struct QueueWorker<A: DmaSpace> {
 /// A request in flight.
 struct Slot {
     answer: Answer,
+    /// Buffers of its chain.
+    segments: usize,
     /// Bytes at the start of what the device can write that are filled if it succeeds.
     fills: u64,
     /// For the backend, before anything else.
@@ -58,6 +67,7 @@ impl Slot {
     fn new() -> Self {
         Self {
             answer: Answer { status: GuestAddress(0), room: 0 },
+            segments: 0,
             fills: 0,
             refused: None,
             op: BlockOp::Flush,
@@ -134,6 +144,7 @@ impl<A: DmaSpace> QueueWorker<A> {
             waiting: VecDeque::with_capacity(size),
             over: Vec::with_capacity(size),
             completions: Vec::with_capacity(size),
+            segments: 0,
             notified: true,
         }
     }
@@ -155,6 +166,8 @@ impl<A: DmaSpace> QueueWorker<A> {
         };
         let room = answer.room;
         slot.answer = answer;
+        slot.segments = chain.readable.len() + chain.writable.len();
+        self.segments += slot.segments;
         slot.fills = 0;
         slot.ranges.clear();
         slot.next = 0;
@@ -278,6 +291,7 @@ impl<A: DmaSpace> QueueWorker<A> {
         }
         for head in self.over.drain(..) {
             let Some(slot) = self.slots.get(usize::from(head)) else { continue };
+            self.segments = self.segments.saturating_sub(slot.segments);
             // If the byte is not memory any more, the guest has taken it away, and cannot expect it.
             let _ = memory.write_slice(&[slot.status], slot.answer.status);
             self.queue.push_used(memory, head, slot.written());
@@ -285,10 +299,15 @@ impl<A: DmaSpace> QueueWorker<A> {
         self.queue.notify(memory);
     }
 
+    /// Whether no chain is taken for now: not before something in flight completes.
+    fn full(&self) -> bool {
+        !self.waiting.is_empty() || self.segments >= MOST_SEGMENTS
+    }
+
     /// Takes what is available; returns whether anything was.
     fn take(&mut self, memory: &Memory<A>) -> bool {
         let mut count = 0;
-        while count < BATCH && self.waiting.is_empty() {
+        while count < BATCH && !self.full() {
             // An error has broken the queue and been signalled, and there is nothing more to do.
             let Ok(Some(chain)) = self.queue.pop(memory) else { break };
             count += 1;
@@ -331,7 +350,7 @@ impl<A: DmaSpace> Worker for QueueWorker<A> {
         if self.backend.in_flight() != 0 && self.backend.source().is_none() {
             return Progress::More;
         }
-        if !self.waiting.is_empty() {
+        if self.full() {
             // No chain is taken before there is room, and that rings by itself.
             return Progress::Idle;
         }

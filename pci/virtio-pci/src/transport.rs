@@ -344,6 +344,14 @@ impl<A: DmaSpace, D: VirtioDevice<A>> VirtioPci<A, D> {
     }
 }
 
+/// A function that goes takes its access to memory and its interrupts with it. Its workers stay with
+/// their executor until nothing of theirs is in flight, and tell nobody.
+impl<A: DmaSpace, D: VirtioDevice<A>> Drop for VirtioPci<A, D> {
+    fn drop(&mut self) {
+        self.config.reset();
+    }
+}
+
 fn worker_name(device_type: u16, index: usize) -> String {
     format!("virtio{device_type}-{index}")
 }

@@ -82,11 +82,12 @@ fn the_longest_chains_cost_virtio_blk_a_bounded_number_of_accesses() {
         guest.ring.publish(head);
     }
     let mut total = 0;
-    for _ in 0..256 / BATCH {
+    while total < 256 {
         let before = guest.ring.used_idx();
         let cost = step(&guest);
         let taken = u64::from(guest.ring.used_idx() - before);
-        assert!((1..=BATCH).contains(&taken), "{taken} chains in one unit of work");
+        // Fewer than in a batch of ordinary requests: they have too many buffers.
+        assert!((1..=BATCH / 4).contains(&taken), "{taken} chains in one unit of work");
         assert!(cost <= taken * chain_cost(LONGEST) + ROUND, "{cost} for {taken}");
         assert!(
             cost >= taken * 2 * LONGEST,

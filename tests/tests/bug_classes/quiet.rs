@@ -125,6 +125,11 @@ impl Watch {
     /// still fill buffers of reads (`data`: address, length); nothing else happens.
     fn bus_master_off(&self, device: &mut dyn PciDevice, data: &[(u64, u32)]) {
         bus_master(device, false);
+        self.only_data(data);
+    }
+
+    /// Lets everything go: of it all, the buffers of reads that the backend had may be filled.
+    fn only_data(&self, data: &[(u64, u32)]) {
         let before = self.look();
         self.memory.take_accesses();
         self.hold.gate.open();

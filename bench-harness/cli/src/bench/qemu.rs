@@ -17,7 +17,7 @@ use super::{Bench, Sample, Setting, limit, outcome};
 use crate::image::TemporaryFile;
 use crate::plan::Cell;
 use crate::spec::{Backend, Engine};
-use crate::storage::file_label;
+use crate::storage::{UNVERIFIED, file_label};
 use crate::sys;
 use command::Machine;
 
@@ -107,6 +107,9 @@ impl<'a> QemuBench<'a> {
             Some(_) => file_label(spec, engine),
             None => "backend=null".into(),
         };
+        if !spec.verify {
+            sample.backend.push_str(UNVERIFIED);
+        }
         Ok(sample)
     }
 

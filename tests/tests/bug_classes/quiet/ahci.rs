@@ -111,13 +111,12 @@ fn run(seed: u64, ending: Ending) {
         }
         Ending::Pause => watch.pause(&mut *guest.bench.device, &mut random),
         Ending::BusMasterOff => {
-            let reads = issued.iter().filter(|issued| issued.reads());
-            let data: Vec<_> = reads.flat_map(|issued| issued.data.clone()).collect();
-            watch.bus_master_off(&mut *guest.bench.device, &data);
+            watch.bus_master_off(&mut *guest.bench.device, &data_of(&issued));
         }
         Ending::Drop => {
             let Sata { bench: Bench { device, .. } } = guest;
             drop(device);
+            watch.only_data(&data_of(&issued));
             watch.until(&mut random, || watch.executor.is_empty());
             return watch.quiet();
         }
@@ -151,6 +150,12 @@ fn run(seed: u64, ending: Ending) {
     assert!(failed || guest.get(port::CI) == 0, "{}: commands were lost", watch.what);
     restart(&mut guest, &watch, &mut random);
     reads_well(&mut guest, &watch, &mut random);
+}
+
+/// Where the data of the reads among `issued` goes.
+fn data_of(issued: &[Issued]) -> Vec<(u64, u32)> {
+    let reads = issued.iter().filter(|issued| issued.reads());
+    reads.flat_map(|issued| issued.data.clone()).collect()
 }
 
 #[test]

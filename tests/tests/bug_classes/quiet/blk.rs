@@ -92,16 +92,12 @@ fn run(seed: u64, ending: Ending) {
         }
         Ending::Pause => watch.pause(&mut *guest.bench.device, &mut random),
         Ending::BusMasterOff => {
-            let reads = pending.iter().filter(|pending| pending.kind == request::IN);
-            let data: Vec<_> = reads
-                .flat_map(|pending| &pending.data)
-                .map(|buffer| (buffer.address, buffer.len))
-                .collect();
-            watch.bus_master_off(&mut *guest.bench.device, &data);
+            watch.bus_master_off(&mut *guest.bench.device, &data_of(&pending));
         }
         Ending::Drop => {
             let Blk { bench: Bench { device, .. }, .. } = guest;
             drop(device);
+            watch.only_data(&data_of(&pending));
             watch.until(&mut random, || watch.executor.is_empty());
             return watch.quiet();
         }
@@ -130,6 +126,13 @@ fn run(seed: u64, ending: Ending) {
     answers(&mut guest, &mut pending);
     assert!(pending.is_empty(), "{}: {} requests were lost", watch.what, pending.len());
     reads_well(&mut guest, &watch);
+}
+
+/// Where the data of the reads among `pending` goes.
+fn data_of(pending: &[Pending]) -> Vec<(u64, u32)> {
+    let reads = pending.iter().filter(|pending| pending.kind == request::IN);
+    let buffers = reads.flat_map(|pending| &pending.data);
+    buffers.map(|buffer| (buffer.address, buffer.len)).collect()
 }
 
 #[test]
