@@ -7,6 +7,7 @@ mod rounds;
 use std::time::{Duration, SystemTime};
 
 use anyhow::bail;
+use paraslot_device::executor::pin_to;
 use paraslot_report::{Guest, Manifest, Pinning, Report};
 use paraslot_vmm::VmError;
 
@@ -16,9 +17,9 @@ use crate::bench::kvm::KvmBench;
 use crate::bench::qemu::QemuBench;
 use crate::bench::{Bench, Setting};
 use crate::collect::Runs;
+use crate::machine;
 use crate::plan::Plan;
 use crate::storage::Storage;
-use crate::{machine, sys};
 use output::Output;
 
 /// Said where there is no KVM.
@@ -109,9 +110,8 @@ fn platform(wanted: Option<PlatformName>) -> anyhow::Result<(PlatformName, Optio
 /// there too, but for what has a place of its own.
 fn pin(notes: &mut Vec<String>) -> Option<Pinning> {
     let chosen = machine::choose_cpus();
-    let pinned = chosen.filter(|pinning| {
-        usize::try_from(pinning.device).is_ok_and(|cpu| sys::pin_thread(0, cpu).is_ok())
-    });
+    let pinned = chosen
+        .filter(|pinning| usize::try_from(pinning.device).is_ok_and(|cpu| pin_to(cpu).is_ok()));
     if pinned.is_none() {
         notes.push("results are not pinned: fewer than two processors may be used".into());
     }

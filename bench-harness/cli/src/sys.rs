@@ -18,20 +18,6 @@ pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
     Ok((0..8 * size_of_val(&set)).filter(allowed).collect())
 }
 
-/// Pins a thread of any process of this user to one processor.
-pub(crate) fn pin_thread(thread: libc::pid_t, cpu: usize) -> io::Result<()> {
-    // SAFETY: an all-zero cpu_set_t is the empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    if cpu >= 8 * size_of_val(&set) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    // SAFETY: `cpu` was checked against the set's size, and `set` is ours.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: `set` is a valid set of the size given.
-    let result = unsafe { libc::sched_setaffinity(thread, size_of_val(&set), &raw const set) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// CPU time that all threads of this process have used, the kernel's work for them included. `None`
 /// if there is no such clock.
 pub(crate) fn process_cpu_time() -> Option<Duration> {
@@ -48,6 +34,7 @@ pub(crate) fn process_cpu_time() -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use paraslot_device::executor::pin_thread;
 
     #[test]
     fn a_thread_is_pinned_where_it_may_run_and_nowhere_else() {

@@ -4,4 +4,4 @@ mod manual;
 mod threads;
 
 pub use manual::ManualExecutor;
-pub use threads::{ThreadExecutor, ThreadOptions, pin_to};
+pub use threads::{ThreadExecutor, ThreadOptions, pin_thread, pin_to};

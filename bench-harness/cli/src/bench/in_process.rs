@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use paraslot_device::executor::pin_to;
 use paraslot_drivers::workload;
 use paraslot_pci::Bdf;
 use paraslot_protocol::{Job, Outcome};
@@ -10,7 +11,6 @@ use paraslot_vmm::in_process::{InProcess, Machine, Run};
 use super::{Bench, GUEST_MEMORY, Sample, Setting, outcome};
 use crate::devices::{self, Disk};
 use crate::plan::Cell;
-use crate::sys;
 
 /// Runs each job on a machine of its own, with the driver on the virtual processor's processor.
 pub(crate) struct InProcessBench<'a> {
@@ -41,7 +41,7 @@ impl Bench for InProcessBench<'_> {
             let (machine, job) = (machine.clone(), *job);
             move || {
                 if let Some(cpu) = cpu {
-                    sys::pin_thread(0, cpu)?;
+                    pin_to(cpu)?;
                 }
                 let mut outcome = Box::new(Outcome::default());
                 let result = workload::run_into(&*machine, &job, &mut outcome);

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use paraslot_device::executor::pin_thread;
 use paraslot_protocol::Job;
 
 use super::{Bench, Sample, Setting, limit, outcome};
@@ -18,7 +19,6 @@ use crate::image::TemporaryFile;
 use crate::plan::Cell;
 use crate::spec::{Backend, Engine};
 use crate::storage::{UNVERIFIED, file_label};
-use crate::sys;
 use command::Machine;
 
 /// The program.
@@ -156,7 +156,7 @@ fn pin_vcpu(child: &mut Child, cpu: usize) -> anyhow::Result<()> {
         });
         if let Some(task) = found {
             let thread = task.file_name().to_string_lossy().parse().context("a thread's number")?;
-            return sys::pin_thread(thread, cpu).context("cannot pin qemu's virtual processor");
+            return pin_thread(thread, cpu).context("cannot pin qemu's virtual processor");
         }
         if child.try_wait()?.is_some() {
             // It has ended; its output says why.

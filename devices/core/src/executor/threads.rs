@@ -1,10 +1,12 @@
 //! Workers on threads of their own.
 
-#![expect(unsafe_code, reason = "CPU affinity and a thread's CPU clock have no safe interface")]
+#![expect(
+    unsafe_code,
+    reason = "CPU affinity and reading an eventfd by number have no safe interface"
+)]
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::thread::JoinHandleExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -117,11 +119,6 @@ impl ThreadExecutor {
             started.recv().map_err(|_| io::Error::other("device thread died at its start"))??;
         }
         Ok(executor)
-    }
-
-    /// CPU time that the executor's threads have used so far.
-    pub fn cpu_time(&self) -> Duration {
-        self.threads.iter().filter_map(|thread| thread.join.as_ref()).map(thread_cpu_time).sum()
     }
 }
 
@@ -366,31 +363,25 @@ fn drain(data: u64) {
 /// # Errors
 /// When there is no such processor or it is not allowed.
 pub fn pin_to(cpu: usize) -> io::Result<()> {
+    pin_thread(0, cpu)
+}
+
+/// Pins a thread of any process of this user, by its number, to one processor; 0 is the calling
+/// thread.
+///
+/// # Errors
+/// When there is no such thread or processor, or it is not allowed.
+pub fn pin_thread(thread: libc::pid_t, cpu: usize) -> io::Result<()> {
     // SAFETY: an all-zero cpu_set_t is the empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    if cpu >= 8 * size_of::<libc::cpu_set_t>() {
+    if cpu >= 8 * size_of_val(&set) {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     // SAFETY: `cpu` was checked against the set's size, and `set` is ours.
     unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: `set` is a valid set of the size given; pid 0 is the calling thread.
-    let result = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+    // SAFETY: `set` is a valid set of the size given.
+    let result = unsafe { libc::sched_setaffinity(thread, size_of_val(&set), &raw const set) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// CPU time that a thread has used; zero where the clock cannot be read.
-fn thread_cpu_time(thread: &JoinHandle<()>) -> Duration {
-    let mut clock = 0;
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the thread has not been joined, since we hold its handle, so its id is valid.
-    if unsafe { libc::pthread_getcpuclockid(thread.as_pthread_t(), &raw mut clock) } != 0 {
-        return Duration::ZERO;
-    }
-    // SAFETY: `time` is valid for writes.
-    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
-        return Duration::ZERO;
-    }
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 #[cfg(test)]
