@@ -1,6 +1,6 @@
 //! Figures as text.
 
-use crate::{Comparison, Completion, Manifest, Path, Record, Size, Verdict, coverage};
+use crate::{Comparison, Completion, Latency, Manifest, Path, Record, Size, Verdict, coverage};
 
 /// Shown for what was not measured.
 pub(crate) const NOT_MEASURED: &str = "-";
@@ -22,7 +22,7 @@ pub(crate) fn microseconds(nanoseconds: f64) -> String {
 
 /// Microseconds, from whole nanoseconds.
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-pub(crate) fn microseconds_of(nanoseconds: u64) -> String {
+fn microseconds_of(nanoseconds: u64) -> String {
     microseconds(nanoseconds as f64)
 }
 
@@ -36,6 +36,21 @@ fn digits(value: f64) -> String {
         2
     };
     format!("{value:.decimals$}")
+}
+
+/// The interval of the rate, thousands a second; there is none of one run.
+pub(crate) fn interval(record: &Record) -> String {
+    if record.runs < 2 {
+        return NOT_MEASURED.into();
+    }
+    let rate = record.ops_per_second;
+    format!("{}–{}", thousands(rate.low), thousands(rate.high))
+}
+
+/// One of the latencies, in microseconds.
+pub(crate) fn latency(record: &Record, pick: fn(&Latency) -> u64) -> String {
+    let latency = record.latency_ns.as_ref().map(pick);
+    latency.map_or_else(|| NOT_MEASURED.into(), microseconds_of)
 }
 
 /// A count for each operation, with two decimals.

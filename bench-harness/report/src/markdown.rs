@@ -75,22 +75,14 @@ pub fn markdown(report: &Report) -> String {
 /// All cells but the ratio.
 fn cells(record: &Record) -> [String; 19] {
     let rate = record.ops_per_second;
-    let interval = if record.runs < 2 {
-        NOT_MEASURED.into()
-    } else {
-        format!("{}–{}", figures::thousands(rate.low), figures::thousands(rate.high))
-    };
-    let latency = |pick: fn(&crate::Latency) -> u64| {
-        let latency = record.latency_ns.as_ref().map(pick);
-        latency.map_or_else(|| NOT_MEASURED.into(), figures::microseconds_of)
-    };
+    let latency = |pick| figures::latency(record, pick);
     [
         record.queue_depth.to_string(),
         record.completion.to_string(),
         record.path.to_string(),
         escape(&figures::device(record)),
         figures::thousands(rate.median),
-        interval,
+        figures::interval(record),
         figures::megabytes(record.bytes_per_second.median),
         latency(|latency| latency.p50),
         latency(|latency| latency.p90),

@@ -53,15 +53,7 @@ pub fn table(report: &Report) -> String {
                 // The key once, so that what belongs together is seen to.
                 let key = |text: String| if index == 0 { text } else { String::new() };
                 let rate = record.ops_per_second;
-                let interval = if record.runs < 2 {
-                    NOT_MEASURED.into()
-                } else {
-                    format!("{}–{}", figures::thousands(rate.low), figures::thousands(rate.high))
-                };
-                let latency = |pick: fn(&crate::Latency) -> u64| {
-                    let latency = record.latency_ns.as_ref().map(pick);
-                    latency.map_or_else(|| NOT_MEASURED.into(), figures::microseconds_of)
-                };
+                let latency = |pick| figures::latency(record, pick);
                 let ratio = figures::comparison_of(&compared, record).map(figures::ratio);
                 let none = || match record.family {
                     Family::Paravirtual => NOT_MEASURED.into(),
@@ -73,7 +65,7 @@ pub fn table(report: &Report) -> String {
                     key(row.path.to_string()),
                     figures::device(record),
                     figures::thousands(rate.median),
-                    interval,
+                    figures::interval(record),
                     latency(|latency| latency.p50),
                     latency(|latency| latency.p99),
                     figures::per_op(record.exits_per_op),
