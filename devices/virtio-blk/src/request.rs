@@ -11,9 +11,9 @@ use paraslot_spec::virtio_blk::{
 };
 use paraslot_virtio::Segment;
 use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::{FromZeros, IntoBytes};
 
-use crate::config::Limits;
+use crate::config::{Limits, MAX_RANGES};
 
 /// A status other than OK.
 pub(crate) type Refusal = u8;
@@ -200,11 +200,13 @@ fn read_ranges<A: DmaSpace>(
     if count == 0 || !data.is_multiple_of(RANGE) || count > u64::from(context.limits.max_ranges) {
         return Err(status::IOERR);
     }
+    // All at once: to look each of them up among the buffers would cost their product.
+    let mut segments = [RangeSegment::new_zeroed(); MAX_RANGES as usize];
+    let given = usize::try_from(count).ok().and_then(|count| segments.get_mut(..count));
+    let given = given.ok_or(status::IOERR)?;
+    read(memory, readable, HEADER, given.as_mut_bytes()).ok_or(status::IOERR)?;
     let mut unmap = true;
-    for index in 0..count {
-        let mut bytes = [0; size_of::<RangeSegment>()];
-        read(memory, readable, HEADER + index * RANGE, &mut bytes).ok_or(status::IOERR)?;
-        let range = RangeSegment::read_from_bytes(&bytes).or(Err(status::IOERR))?;
+    for range in given {
         let (flags, sectors) = (range.flags.get(), u64::from(range.num_sectors.get()));
         if flags & !known_flags != 0 {
             return Err(status::UNSUPP);
