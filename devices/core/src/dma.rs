@@ -110,10 +110,20 @@ pub enum DmaError {
     /// The segments add up to more than `usize` holds.
     #[error("scatter/gather list too long")]
     TooLong,
+    /// The list to be extended was resolved in another memory map.
+    #[error("scatter/gather list of another memory map")]
+    OtherMap,
 }
 
 trait MemoryPin: Send + Sync {
     fn mark_dirty(&self, address: u64, len: usize);
+    /// Where the map is, which tells it from every other that is alive. Null if that cannot tell.
+    fn place(&self) -> *const ();
+}
+
+/// What [`MemoryPin::place`] is for `map`.
+fn place<M>(map: &M) -> *const () {
+    if size_of::<M>() == 0 { std::ptr::null() } else { std::ptr::from_ref(map).cast() }
 }
 
 struct Pin<T>(T);
@@ -121,8 +131,12 @@ struct Pin<T>(T);
 impl<T> MemoryPin for Pin<T>
 where
     T: Deref + Send + Sync,
-    T::Target: GuestMemory,
+    T::Target: GuestMemory + Sized,
 {
+    fn place(&self) -> *const () {
+        place(&*self.0)
+    }
+
     fn mark_dirty(&self, address: u64, len: usize) {
         // Memory without a bitmap has a slice type of no size: nothing to mark.
         if size_of::<BS<'_, <T::Target as GuestMemory>::Bitmap>>() == 0 {
@@ -148,12 +162,66 @@ impl<A: DmaSpace> Memory<A> {
         segments: impl IntoIterator<Item = (GuestAddress, usize)>,
         direction: Direction,
     ) -> Result<DmaBuffers, DmaError> {
+        let mut list = DmaBuffers::empty(direction);
+        list.len = self.resolve(segments, direction, &mut list.segments, 0)?;
+        list.pin = Some(self.pin());
+        Ok(list)
+    }
+
+    /// Adds guest segments to the end of `list`, resolved as by [`buffers`](Self::buffers). A list
+    /// that is used again and again costs no allocation and no reference count this way, for as long
+    /// as the guest's memory map stays the same.
+    ///
+    /// # Errors
+    /// When any part of any segment is not guest memory, or `list` is not empty and was resolved in
+    /// another memory map. Then `list` is as it was.
+    pub fn extend(
+        &self,
+        list: &mut DmaBuffers,
+        segments: impl IntoIterator<Item = (GuestAddress, usize)>,
+    ) -> Result<(), DmaError> {
+        if !self.resolved(list) {
+            if !list.is_empty() {
+                return Err(DmaError::OtherMap);
+            }
+            list.pin = Some(self.pin());
+        }
+        let before = list.segments.len();
+        match self.resolve(segments, list.direction, &mut list.segments, list.len) {
+            Ok(len) => {
+                list.len = len;
+                Ok(())
+            }
+            Err(error) => {
+                list.segments.truncate(before);
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether `list` was resolved in this memory map.
+    pub fn resolved(&self, list: &DmaBuffers) -> bool {
+        // The list keeps its map alive, so another cannot have taken its place.
+        let here = place::<A::M>(&self.guard);
+        !here.is_null() && list.pin.as_ref().is_some_and(|pin| pin.place() == here)
+    }
+
+    fn pin(&self) -> Arc<dyn MemoryPin> {
+        self.pin.get_or_init(|| Arc::new(Pin(self.guard.clone()))).clone()
+    }
+
+    /// Adds segments to `list`, which has `total` bytes; returns how many it has then.
+    fn resolve(
+        &self,
+        segments: impl IntoIterator<Item = (GuestAddress, usize)>,
+        direction: Direction,
+        list: &mut SmallVec<[Segment; 4]>,
+        mut total: usize,
+    ) -> Result<usize, DmaError> {
         let access = match direction {
             Direction::ToDevice => Permissions::Read,
             Direction::FromDevice => Permissions::Write,
         };
-        let mut list = SmallVec::new();
-        let mut total = 0usize;
         for (address, len) in segments {
             if len == 0 {
                 continue;
@@ -169,8 +237,7 @@ impl<A: DmaSpace> Memory<A> {
                 guest = guest.wrapping_add(slice.len() as u64);
             }
         }
-        let pin = self.pin.get_or_init(|| Arc::new(Pin(self.guard.clone()))).clone();
-        Ok(DmaBuffers { segments: list, len: total, direction, pin: Some(pin) })
+        Ok(total)
     }
 }
 
@@ -267,6 +334,12 @@ impl DmaBuffers {
             gone += 1;
         }
         self.segments.drain(..gone);
+    }
+
+    /// Drops all bytes; what the list needed is kept to be used again.
+    pub fn clear(&mut self) {
+        self.segments.clear();
+        self.len = 0;
     }
 
     /// Keeps the first `count` bytes only.
@@ -393,6 +466,40 @@ mod tests {
         list.advance(100);
         assert!(list.is_empty());
         assert_eq!(list.copy_to(&mut seen), 0);
+    }
+
+    #[test]
+    fn a_list_is_extended_in_its_own_map_only() {
+        let (map, gate) = space();
+        gate.set(true);
+        let dma = Dma::new(map.clone(), gate.clone());
+        let (first, second) = ((GuestAddress(0), 4), (GuestAddress(0x8000), 4));
+        let mut list = DmaBuffers::empty(Direction::FromDevice);
+        let one = dma.memory().unwrap();
+        assert!(!one.resolved(&list));
+        one.extend(&mut list, [first]).unwrap();
+        // Another snapshot of the same map.
+        let again = dma.memory().unwrap();
+        assert!(again.resolved(&list));
+        again.extend(&mut list, [second]).unwrap();
+        assert_eq!((list.len(), list.copy_from(&[1; 8])), (8, 8));
+        let hole = DmaError::Inaccessible { address: 0x4000, len: 1 };
+        assert_eq!(again.extend(&mut list, [first, (GuestAddress(0x4000), 1)]), Err(hole));
+        assert_eq!((list.len(), list.host_ranges().len()), (8, 2));
+        drop((one, again));
+
+        let (other, _) = space();
+        let other = Dma::new(other, gate).memory().unwrap();
+        assert!(!other.resolved(&list));
+        assert_eq!(other.extend(&mut list, [first]), Err(DmaError::OtherMap));
+        assert_eq!(list.len(), 8);
+        list.clear();
+        assert!(list.is_empty());
+        other.extend(&mut list, [first]).unwrap();
+        assert!(other.resolved(&list) && list.len() == 4);
+        let weak = Arc::downgrade(&map);
+        drop((map, dma));
+        assert!(weak.upgrade().is_none());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! machine, and backends complete later. The same model can thus be stepped by hand in a test, run
 //! by a fuzzer without threads, or run on threads of its own in production.
 
+pub mod clock;
 pub mod dma;
 pub mod doorbell;
 pub mod executor;
@@ -16,6 +17,7 @@ pub mod worker;
 
 use std::sync::Arc;
 
+pub use clock::{Clock, ManualClock, SystemClock, Timer};
 pub use dma::{BusMaster, Dma, DmaBuffers, DmaError, DmaSpace, Memory};
 pub use doorbell::Doorbell;
 pub use executor::{ManualExecutor, ThreadExecutor, ThreadOptions};

@@ -18,6 +18,7 @@ use paraslot_spec::virtio::{feature, split};
 use virtio_queue::{QueueT, desc::split::VirtqUsedElem};
 use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 use vmm_sys_util::eventfd::EventFd;
+use zerocopy::IntoBytes;
 
 use crate::TransportSignals;
 use chain::Walker;
@@ -104,7 +105,8 @@ pub struct Queue<A: DmaSpace> {
     /// The driver's index as last seen; what lies before it can be popped without looking again.
     seen_avail: Wrapping<u16>,
     in_flight: InFlight,
-    pushed: bool,
+    /// Chains pushed since the driver was last told.
+    pushed: u32,
     state: State,
     dma: Dma<A>,
     interrupt: Arc<dyn Interrupt>,
@@ -136,7 +138,7 @@ impl<A: DmaSpace> Queue<A> {
             rings,
             seen_avail: Wrapping(0),
             in_flight: InFlight::new(slots),
-            pushed: false,
+            pushed: 0,
             state: State::New,
             dma,
             interrupt,
@@ -196,7 +198,11 @@ impl<A: DmaSpace> Queue<A> {
         if self.state == State::Broken {
             return Ok(None);
         }
-        self.take(memory).inspect_err(|_| self.fail())
+        let popped = self.take(memory);
+        if popped.is_err() {
+            self.fail();
+        }
+        popped
     }
 
     fn take(&mut self, memory: &A::M) -> Result<Option<Chain>, QueueError> {
@@ -219,7 +225,8 @@ impl<A: DmaSpace> Queue<A> {
         let head =
             memory.load(entry, Ordering::Relaxed).map(u16::from_le).or(Err(QueueError::Rings))?;
         rings.set_next_avail(next.wrapping_add(1));
-        let chain = Walker::new(memory, &self.config).walk(head)?;
+        let mut chain = Chain::empty(head);
+        Walker::new(memory, &self.config).walk(&mut chain)?;
         if !self.in_flight.insert(head) {
             return Err(QueueError::InFlight { head });
         }
@@ -254,6 +261,17 @@ impl<A: DmaSpace> Queue<A> {
         self.rings.as_mut()
     }
 
+    /// Takes back the last [`pop`](Self::pop): the chain that it returned, which is still in flight,
+    /// is available again. The device has no further use for what it read of it. Several can be
+    /// taken back, the last popped first.
+    pub fn undo_pop(&mut self, head: u16) {
+        if self.in_flight.remove(head)
+            && let Some(rings) = &mut self.rings
+        {
+            rings.set_next_avail(rings.next_avail().wrapping_sub(1));
+        }
+    }
+
     /// Gives a chain back, `written` bytes of its device-writable part filled. The driver is not told
     /// before [`notify`](Self::notify). Without effect for a chain that the device does not have.
     pub fn push_used(&mut self, memory: &Memory<A>, head: u16, written: u32) {
@@ -265,30 +283,87 @@ impl<A: DmaSpace> Queue<A> {
             self.fail();
             return;
         }
-        self.pushed = true;
+        self.pushed = self.pushed.saturating_add(1);
+    }
+
+    /// Gives chains back (head, bytes written) as by [`push_used`](Self::push_used), such that the
+    /// driver sees none of them before it can see all.
+    pub fn push_used_together(&mut self, memory: &Memory<A>, used: &[(u16, u32)]) {
+        if self.running(memory).is_none() {
+            used.iter().for_each(|&(head, _)| {
+                self.in_flight.remove(head);
+            });
+            return;
+        }
+        let Some(rings) = &mut self.rings else { return };
+        let mut next = rings.next_used();
+        // Looked up in the memory map once where it lies in one piece of it. It lies within the
+        // address space, or the rings' check would have failed.
+        let base = self.config.used_ring;
+        let len = split::used_ring_len(self.config.size);
+        let ring = memory
+            .get_slices(GuestAddress(base), len, Permissions::Write)
+            .ok()
+            .and_then(|mut slices| slices.next()?.ok())
+            .filter(|slice| slice.len() == len);
+        let mut stored = true;
+        for &(head, written) in used {
+            if !self.in_flight.remove(head) {
+                continue;
+            }
+            let place = 4 + 8 * usize::from(next & self.config.size.wrapping_sub(1));
+            let used = split::UsedElem { id: u32::from(head).into(), len: written.into() };
+            stored &= match &ring {
+                Some(ring) => ring.write_slice(used.as_bytes(), place).is_ok(),
+                None => {
+                    let place = GuestAddress(base.wrapping_add(place as u64));
+                    memory.write_slice(used.as_bytes(), place).is_ok()
+                }
+            };
+            next = next.wrapping_add(1);
+            self.pushed = self.pushed.saturating_add(1);
+        }
+        rings.set_next_used(next);
+        stored = stored
+            && match &ring {
+                Some(ring) => ring.store(next.to_le(), 2, Ordering::Release).is_ok(),
+                None => {
+                    let place = GuestAddress(base.wrapping_add(2));
+                    memory.store(next.to_le(), place, Ordering::Release).is_ok()
+                }
+            };
+        if !stored {
+            self.fail();
+        }
     }
 
     /// Interrupts the driver about chains pushed since the last call, unless it asked not to be.
     pub fn notify(&mut self, memory: &Memory<A>) {
-        if !std::mem::take(&mut self.pushed) {
+        let pushed = std::mem::take(&mut self.pushed);
+        if pushed == 0 {
             return;
         }
         let event_idx = self.config.features & feature::EVENT_IDX != 0;
-        let avail_ring = GuestAddress(self.config.avail_ring);
+        // Both lie in the available ring, of which the check has found all in guest memory.
+        let wish = if event_idx { 4 + 2 * u64::from(self.config.size) } else { 0 };
+        let wish = GuestAddress(self.config.avail_ring.wrapping_add(wish));
         let Some(rings) = self.running(memory) else { return };
-        let wanted = if event_idx {
-            rings.needs_notification(&**memory).ok()
-        } else {
-            // The used index must be visible before the flags are read, or both sides could miss
-            // the other's write (2.7.7.2).
-            fence(Ordering::SeqCst);
-            let flags = memory.load::<u16>(avail_ring, Ordering::Relaxed).map(u16::from_le);
-            flags.map(|flags| flags & split::AVAIL_F_NO_INTERRUPT == 0).ok()
+        let next = Wrapping(rings.next_used());
+        // The used index must be visible before the driver's wish is read, or both sides could miss
+        // the other's write (2.7.7.2).
+        fence(Ordering::SeqCst);
+        let Ok(wish) = memory.load(wish, Ordering::Relaxed).map(u16::from_le) else {
+            self.fail();
+            return;
         };
-        match wanted {
-            Some(true) => self.interrupt.trigger(),
-            Some(false) => {}
-            None => self.fail(),
+        let wanted = if event_idx {
+            // Whether the index has passed used_event since the last call.
+            u32::from((next - Wrapping(wish) - Wrapping(1)).0) < pushed
+        } else {
+            wish & split::AVAIL_F_NO_INTERRUPT == 0
+        };
+        if wanted {
+            self.interrupt.trigger();
         }
     }
 

@@ -47,6 +47,13 @@ pub struct Chain {
     pub writable: SmallVec<[Segment; 4]>,
 }
 
+impl Chain {
+    /// A chain without buffers.
+    pub(super) fn empty(head: u16) -> Self {
+        Self { head, readable: SmallVec::new(), writable: SmallVec::new() }
+    }
+}
+
 /// Walks the chains of one queue.
 pub(super) struct Walker<'m, M: GuestMemory + ?Sized> {
     memory: &'m M,
@@ -65,10 +72,10 @@ impl<'m, M: GuestMemory + ?Sized> Walker<'m, M> {
         }
     }
 
-    /// The chain at `head`.
-    pub(super) fn walk(&self, head: u16) -> Result<Chain, QueueError> {
+    /// Fills in `chain`, which is empty, from the chain at its head. (In place: a chain is large.)
+    pub(super) fn walk(&self, chain: &mut Chain) -> Result<(), QueueError> {
+        let head = chain.head;
         let malformed = QueueError::Chain { head };
-        let mut chain = Chain { head, readable: SmallVec::new(), writable: SmallVec::new() };
         let mut bytes = 0u64;
         let mut table = Table::new(self.memory, self.table, self.size.into());
         let mut unreadable = QueueError::Rings;
@@ -127,7 +134,7 @@ impl<'m, M: GuestMemory + ?Sized> Walker<'m, M> {
                 side.push(segment);
             }
             if flags & split::DESC_F_NEXT == 0 {
-                return Ok(chain);
+                return Ok(());
             }
             index = descriptor.next.get();
         }

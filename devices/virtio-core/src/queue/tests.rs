@@ -426,3 +426,91 @@ fn the_test_doubles_count() {
     signals.needs_reset();
     assert_eq!((interrupt.count(), signals.config_changes(), signals.resets()), (1, 2, 1));
 }
+
+// net.rx.4: the driver sees none of them before it can see all.
+#[test]
+fn chains_pushed_together_are_published_together() {
+    let (space, mut ring) = logged(4);
+    let mut test = ring.queue(0);
+    let memory = memory(&test);
+    for _ in 0..3 {
+        ring.add(&BUFFER);
+        assert!(test.queue.pop(&memory).unwrap().is_some());
+    }
+    // So that the elements wrap around the end of the ring.
+    test.queue.push_used(&memory, 0, 0);
+    ring.used();
+    space.take();
+    test.queue.push_used_together(&memory, &[(1, 10), (2, 20)]);
+    let order: Vec<_> = space.take().iter().map(|access| (access.address, access.write)).collect();
+    let used = ring.used_ring();
+    assert_eq!(order, [(used + 12, true), (used + 20, true), (used + 2, true)]);
+    assert_eq!((ring.used(), ring.used(), ring.used()), (Some((1, 10)), Some((2, 20)), None));
+    assert_eq!(test.queue.in_flight(), 0);
+    test.queue.push_used_together(&memory, &[(1, 10), (9, 0)]);
+    assert_eq!(ring.used(), None);
+}
+
+#[test]
+fn chains_pushed_together_wrap_and_notify_once() {
+    for features in [0, EVENT_IDX] {
+        let (mut ring, mut test) = pair(4, features);
+        let memory = memory(&test);
+        for round in 1..40 {
+            let heads = [ring.add(&BUFFER), ring.add(&BUFFER), ring.add(&BUFFER)];
+            for head in heads {
+                assert_eq!(test.queue.pop(&memory).unwrap().unwrap().head, head);
+            }
+            // The second of the three is to be told of.
+            ring.set_used_event(ring.used_idx().wrapping_add(1));
+            test.queue.push_used_together(&memory, &heads.map(|head| (head, 7)));
+            test.queue.notify(&memory);
+            test.queue.notify(&memory);
+            assert_eq!(test.interrupt.count(), round);
+            for head in heads {
+                assert_eq!(ring.used(), Some((head, 7)));
+            }
+        }
+    }
+}
+
+// A driver that was not told of 2^16 chains, or of more, is told.
+#[test]
+fn a_notification_held_back_for_long_is_not_lost() {
+    let (mut ring, mut test) = pair(2, EVENT_IDX);
+    ring.set_used_event(5);
+    for _ in 0..0x1_0001 {
+        ring.add(&BUFFER);
+        serve(&mut test, 0);
+        ring.used();
+    }
+    test.queue.notify(&memory(&test));
+    assert_eq!(test.interrupt.count(), 1);
+}
+
+#[test]
+fn what_was_popped_last_can_be_taken_back() {
+    let (mut ring, mut test) = pair(4, 0);
+    let memory = memory(&test);
+    let heads = [ring.add(&BUFFER), ring.add(&BUFFER), ring.add(&BUFFER)];
+    let pop = |test: &mut TestQueue<Space>| test.queue.pop(&memory).unwrap().map(|c| c.head);
+    for _ in 0..0x1_0003 {
+        assert_eq!(pop(&mut test), Some(heads[0]));
+        test.queue.undo_pop(heads[0]);
+    }
+    for head in heads {
+        assert_eq!(pop(&mut test), Some(head));
+    }
+    test.queue.push_used(&memory, heads[0], 0);
+    test.queue.undo_pop(heads[2]);
+    test.queue.undo_pop(heads[1]);
+    // Not in flight any more: nothing happens.
+    test.queue.undo_pop(heads[1]);
+    test.queue.undo_pop(heads[0]);
+    assert_eq!(test.queue.in_flight(), 0);
+    assert!(test.queue.enable_notifications(&memory));
+    assert_eq!(
+        (pop(&mut test), pop(&mut test), pop(&mut test)),
+        (Some(heads[1]), Some(heads[2]), None)
+    );
+}

@@ -25,7 +25,9 @@ fn ring() -> (Space, DriverRing<Space>) {
 }
 
 fn walk(space: &Space, ring: &DriverRing<Space>, head: u16) -> Result<Chain, QueueError> {
-    Walker::new(&**space, &ring.config(INDIRECT_DESC)).walk(head)
+    let mut chain = Chain::empty(head);
+    Walker::new(&**space, &ring.config(INDIRECT_DESC)).walk(&mut chain)?;
+    Ok(chain)
 }
 
 /// Addresses and lengths, readable and writable.
@@ -199,7 +201,7 @@ fn indirect_descriptors_need_the_feature() {
     let (space, mut ring) = ring();
     let head = ring.add_indirect(TABLE, &[Buffer::readable(0x8000, 16)]);
     let walker = Walker::new(&*space, &ring.config(0));
-    assert_eq!(walker.walk(head), Err(QueueError::Chain { head }));
+    assert_eq!(walker.walk(&mut Chain::empty(head)), Err(QueueError::Chain { head }));
 }
 
 // split.framing.2
