@@ -12,11 +12,16 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("paraslot-device", &["paraslot-spec"]),
     ("paraslot-pci", &["paraslot-device", "paraslot-spec"]),
     ("paraslot-virtio", &["paraslot-device", "paraslot-spec"]),
-    ("paraslot-backends", &["paraslot-device"]),
+    ("paraslot-backends", &["paraslot-device", "paraslot-spec"]),
     (
         "paraslot-virtio-blk",
         &["paraslot-backends", "paraslot-device", "paraslot-spec", "paraslot-virtio"],
     ),
+    (
+        "paraslot-virtio-net",
+        &["paraslot-backends", "paraslot-device", "paraslot-spec", "paraslot-virtio"],
+    ),
+    ("paraslot-e1000", &["paraslot-backends", "paraslot-device", "paraslot-pci", "paraslot-spec"]),
     ("paraslot-ahci", &["paraslot-backends", "paraslot-device", "paraslot-pci", "paraslot-spec"]),
     (
         "paraslot-virtio-pci",

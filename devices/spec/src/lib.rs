@@ -11,6 +11,9 @@
 
 pub mod ahci;
 pub mod ata;
+pub mod e1000;
+pub mod net;
 pub mod pci;
 pub mod virtio;
 pub mod virtio_blk;
+pub mod virtio_net;
