@@ -1,0 +1,167 @@
+//! What the driver has negotiated and set up.
+
+use paraslot_backends::net::Offloads;
+use paraslot_backends::net::hash::{HashTypes, Toeplitz};
+use paraslot_backends::net::parse::Headers;
+
+use crate::coalesce::Coalesce;
+use crate::config::Limits;
+use crate::features::{self, Role, role};
+use crate::filter::Filter;
+use crate::inbox::Hash;
+
+/// How frames are distributed over the receive queues.
+#[derive(Clone, Debug)]
+pub(crate) enum Steering {
+    /// By the backend, over the first so many (5.1.9.5.6).
+    Automatic { pairs: u16 },
+    /// By hash (5.1.9.5.7).
+    Rss(Rss),
+}
+
+/// Receive-side scaling as it was set up. All queues in it exist.
+#[derive(Clone, Debug)]
+pub(crate) struct Rss {
+    /// Of a length that is a power of two.
+    table: Box<[u16]>,
+    unclassified: u16,
+    /// Pairs that may transmit.
+    transmit: u16,
+    highest: u16,
+    /// All frames go to one queue.
+    only: bool,
+}
+
+impl Rss {
+    pub(crate) fn new(table: Box<[u16]>, unclassified: u16, transmit: u16) -> Self {
+        let highest = table.iter().fold(unclassified, |highest, queue| highest.max(*queue));
+        let only = table.iter().all(|queue| *queue == unclassified);
+        Self { table, unclassified, transmit, highest, only }
+    }
+
+    /// Where a packet goes that has this hash, or none.
+    pub(crate) fn target(&self, hash: Hash) -> u16 {
+        if hash.report == 0 {
+            return self.unclassified;
+        }
+        let mask = self.table.len().wrapping_sub(1);
+        // Of the hash no more counts than the table has entries for.
+        let index = usize::try_from(hash.value).unwrap_or(usize::MAX) & mask;
+        self.table.get(index).copied().unwrap_or(self.unclassified)
+    }
+}
+
+/// How packets are hashed.
+#[derive(Clone, Debug)]
+pub(crate) struct Hashing {
+    pub(crate) types: HashTypes,
+    pub(crate) key: Toeplitz,
+}
+
+impl Hashing {
+    /// A packet's hash.
+    pub(crate) fn hash(&self, headers: &Headers) -> Hash {
+        match self.key.hash_packet(headers, self.types) {
+            Some((value, kind)) => Hash { value, report: kind as u16 },
+            None => Hash::default(),
+        }
+    }
+}
+
+/// All that the driver can change, and what the workers look at for every round of work. While a
+/// worker works it holds the lock for reading, so a command is carried out between rounds.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    /// Accepted; 0 before.
+    pub(crate) features: u64,
+    /// What the driver takes now.
+    pub(crate) offloads: Offloads,
+    pub(crate) filter: Filter,
+    pub(crate) steering: Steering,
+    /// Without, nothing is hashed.
+    pub(crate) hashing: Option<Hashing>,
+    /// What new transmit and receive queues start with.
+    pub(crate) coalesce_transmit: Coalesce,
+    pub(crate) coalesce_receive: Coalesce,
+    /// By virtqueue.
+    pub(crate) coalesce: Box<[Coalesce]>,
+    /// Virtqueues that have a worker.
+    pub(crate) running: Box<[bool]>,
+    /// The owner's, not the driver's.
+    pub(crate) link: bool,
+}
+
+impl State {
+    /// What a driver starts with that has accepted `features`.
+    pub(crate) fn new(features: u64, limits: &Limits, link: bool) -> Self {
+        let queues = 2 * usize::from(limits.pairs);
+        Self {
+            features,
+            offloads: features::receive_offloads(features),
+            filter: Filter::new(features, limits.mac),
+            steering: Steering::Automatic { pairs: 1 },
+            hashing: None,
+            coalesce_transmit: Coalesce::default(),
+            coalesce_receive: Coalesce::default(),
+            coalesce: vec![Coalesce::default(); queues].into(),
+            running: vec![false; queues].into(),
+            link,
+        }
+    }
+
+    /// Whether a pair's receive queue may be given frames.
+    pub(crate) fn receives(&self, pair: u16) -> bool {
+        match &self.steering {
+            Steering::Automatic { pairs } => pair < *pairs,
+            Steering::Rss(_) => true,
+        }
+    }
+
+    /// Whether a pair's transmit queue is looked at.
+    pub(crate) fn transmits(&self, pair: u16) -> bool {
+        match &self.steering {
+            Steering::Automatic { pairs } => pair < *pairs,
+            Steering::Rss(rss) => pair < rss.transmit,
+        }
+    }
+
+    /// Receive-side scaling, if frames can go to more than the queue that they came by.
+    pub(crate) fn scaling(&self, pair: u16) -> Option<&Rss> {
+        match &self.steering {
+            Steering::Rss(rss) if !(rss.only && rss.unclassified == pair) => Some(rss),
+            _ => None,
+        }
+    }
+
+    /// Whether a data queue has a worker.
+    pub(crate) fn is_running(&self, index: u16) -> bool {
+        self.running.get(usize::from(index)).copied().unwrap_or(false)
+    }
+
+    /// Pairs that the backend is to deliver on: those in use, as far as somebody takes the frames. A
+    /// receive queue that is being reset, and those behind it, get none (5.1.9.5.6.2).
+    pub(crate) fn backend_pairs(&self) -> u16 {
+        let used = match &self.steering {
+            Steering::Automatic { pairs } => *pairs,
+            Steering::Rss(rss) => rss.highest.saturating_add(1),
+        };
+        let running = self.running.iter().step_by(2).take_while(|running| **running).count();
+        u16::try_from(running).unwrap_or(u16::MAX).min(used).max(1)
+    }
+
+    /// How a queue's notifications are held back.
+    pub(crate) fn coalesce(&self, index: u16) -> Coalesce {
+        self.coalesce.get(usize::from(index)).copied().unwrap_or_default()
+    }
+
+    /// What a queue that is started has its notifications held back by (5.1.9.5.10.6).
+    pub(crate) fn coalesce_anew(&mut self, index: u16, limits: &Limits) {
+        let coalesce = match role(index, self.features, limits.pairs) {
+            Some(Role::Receive(_)) => self.coalesce_receive,
+            _ => self.coalesce_transmit,
+        };
+        if let Some(slot) = self.coalesce.get_mut(usize::from(index)) {
+            *slot = coalesce;
+        }
+    }
+}
