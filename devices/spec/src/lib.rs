@@ -5,8 +5,9 @@
 //! otherwise; reserved fields are private and zero.
 //!
 //! Sources: PCI Local Bus 3.0 and PCI Express Base 5.0 for [`pci`]; Virtual I/O Device 1.4 for
-//! [`virtio`] and [`virtio_blk`]; Serial ATA AHCI 1.3.1 for [`ahci`]; ATA/ATAPI Command Set 4 for
-//! [`ata`].
+//! [`virtio`], [`virtio_blk`] and [`virtio_net`]; Serial ATA AHCI 1.3.1 for [`ahci`]; ATA/ATAPI
+//! Command Set 4 for [`ata`]; Intel's PCI/PCI-X Family of Gigabit Ethernet Controllers Software
+//! Developer's Manual for [`e1000`]; IEEE 802.3 and the RFCs named there for [`net`].
 #![no_std]
 
 pub mod ahci;

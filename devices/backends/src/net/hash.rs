@@ -1,6 +1,6 @@
 //! Toeplitz hashes of flows, for receive-side scaling.
 //!
-//! Which fields of a packet are hashed follows VIRTIO 1.4, 5.1.6.4.3; other devices with fewer types
+//! Which fields of a packet are hashed follows VIRTIO 1.4, 5.1.9.4.3; other devices with fewer types
 //! use a subset of them.
 
 use super::parse::{Addresses, Headers, TransportKind};
@@ -10,7 +10,7 @@ mod tests;
 
 bitflags::bitflags! {
     /// Kinds of packets that are hashed, and over what. The values are those of virtio's hash types
-    /// (5.1.6.4.3.1).
+    /// (5.1.9.4.3.1).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct HashTypes: u32 {
         /// IPv4: addresses.
@@ -34,7 +34,7 @@ bitflags::bitflags! {
     }
 }
 
-/// What was hashed. The values are those of virtio's hash report (5.1.6.4.4); 0 is for a packet that
+/// What was hashed. The values are those of virtio's hash report (5.1.9.4.4); 0 is for a packet that
 /// was not hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
@@ -101,7 +101,7 @@ impl HashInput {
                 (true, HashTypes::IPV6, HashKind::Ipv6),
             ]),
         };
-        // With extension headers (5.1.6.4.3.4) these go first; without any they do not count.
+        // With extension headers (5.1.9.4.3.4) these go first; without any they do not count.
         let extended = network.extensions.present.then(|| {
             first([
                 (tcp, HashTypes::TCP_V6_EX, HashKind::TcpV6Ex),

@@ -1,0 +1,86 @@
+//! How a vCPU calls the worker.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+/// Writes its eventfd only when the worker has gone to sleep, so that TDT costs its exit and nothing
+/// else while the worker is awake.
+pub(crate) struct Bell {
+    rung: AtomicBool,
+    asleep: AtomicBool,
+    event: EventFd,
+}
+
+impl Bell {
+    pub(crate) fn new() -> io::Result<Self> {
+        let event = EventFd::new(EFD_NONBLOCK)?;
+        Ok(Self { rung: AtomicBool::new(true), asleep: AtomicBool::new(false), event })
+    }
+
+    pub(crate) fn ring(&self) {
+        // One total order with `sleep`: either this sees the worker asleep, or it sees the ring.
+        self.rung.store(true, Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+            // It can fail only by being full, and then the worker is about to be woken.
+            let _ = self.event.write(1);
+        }
+    }
+
+    /// The worker is awake: forgets that it was rung, before it looks at what it was rung for.
+    pub(crate) fn answer(&self) {
+        if self.asleep.load(Ordering::Relaxed) {
+            self.asleep.store(false, Ordering::SeqCst);
+        }
+        if self.rung.load(Ordering::Relaxed) {
+            self.rung.swap(false, Ordering::SeqCst);
+        }
+    }
+
+    /// The worker goes to sleep; says whether it must not after all.
+    pub(crate) fn sleep(&self) -> bool {
+        self.asleep.store(true, Ordering::SeqCst);
+        let rung = self.rung.load(Ordering::SeqCst);
+        if rung {
+            self.asleep.store(false, Ordering::SeqCst);
+        }
+        rung
+    }
+
+    /// The worker does not sleep after all.
+    pub(crate) fn stay(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn event(&self) -> &EventFd {
+        &self.event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A ring is never lost: it keeps the worker from going to sleep, or wakes it.
+    #[test]
+    fn it_rings_those_who_sleep_and_keeps_others_awake() {
+        let bell = Bell::new().unwrap();
+        let woken = || bell.event().read().unwrap_or(0);
+        bell.answer();
+        bell.ring();
+        assert_eq!(woken(), 0, "it was awake");
+        assert!(bell.sleep(), "it must look first");
+        bell.answer();
+        assert!(!bell.sleep());
+        bell.ring();
+        bell.ring();
+        assert_eq!(woken(), 1);
+        bell.answer();
+        assert!(!bell.sleep());
+        bell.stay();
+        bell.ring();
+        assert_eq!(woken(), 0);
+        assert!(bell.sleep());
+    }
+}
