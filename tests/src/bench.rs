@@ -1,9 +1,10 @@
-//! One device on a bench: guest memory that is watched, workers stepped by hand, interrupts counted.
+//! One device on a bench: guest memory that is watched, workers stepped by hand, time that stands
+//! still until it is moved, interrupts counted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use paraslot_device::{Host, IntxLine, ManualExecutor, MsiMessage, MsiSink};
+use paraslot_device::{Host, IntxLine, ManualClock, ManualExecutor, MsiMessage, MsiSink};
 use paraslot_pci::PciDevice;
 use paraslot_spec::pci::{Command, header};
 use vm_memory::{Bytes, GuestAddress};
@@ -16,6 +17,7 @@ use crate::memory::WatchedMemory;
 pub struct Counter {
     messages: AtomicU64,
     edges: AtomicU64,
+    asserted: AtomicBool,
 }
 
 impl Counter {
@@ -27,6 +29,11 @@ impl Counter {
     /// Level changes of the INTx line so far.
     pub fn edges(&self) -> u64 {
         self.edges.load(Ordering::Relaxed)
+    }
+
+    /// Whether the INTx line is asserted.
+    pub fn asserted(&self) -> bool {
+        self.asserted.load(Ordering::Relaxed)
     }
 }
 
@@ -41,8 +48,9 @@ impl MsiSink for Counter {
 }
 
 impl IntxLine for Counter {
-    fn set_level(&self, _asserted: bool) {
+    fn set_level(&self, asserted: bool) {
         self.edges.fetch_add(1, Ordering::Relaxed);
+        self.asserted.store(asserted, Ordering::Relaxed);
     }
 }
 
@@ -55,6 +63,8 @@ pub struct Bench {
     pub memory: Arc<WatchedMemory>,
     /// Runs the workers when told to.
     pub executor: ManualExecutor,
+    /// The device's time.
+    pub clock: ManualClock,
     /// Where its interrupts go.
     pub interrupts: Arc<Counter>,
     /// The device.
@@ -62,21 +72,31 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Makes guest memory of `memory` bytes and has `make` build a device for it.
+    /// Makes guest memory of `memory` bytes and has `make` build a device for it, which knows no time.
     pub fn new<D: PciDevice + 'static>(
         memory: usize,
         make: impl FnOnce(Host<Arc<WatchedMemory>>) -> D,
     ) -> Self {
+        Self::timed(memory, |host, _| make(host))
+    }
+
+    /// The same for a device that is to be given the time.
+    pub fn timed<D: PciDevice + 'static>(
+        memory: usize,
+        make: impl FnOnce(Host<Arc<WatchedMemory>>, ManualClock) -> D,
+    ) -> Self {
         let memory = Arc::new(WatchedMemory::new(memory));
         let executor = ManualExecutor::new();
+        let clock = ManualClock::new();
         let interrupts = Arc::new(Counter::default());
-        let device = make(Host {
+        let host = Host {
             memory: memory.clone(),
             msi: interrupts.clone(),
             intx: interrupts.clone(),
             executor: Arc::new(executor.clone()),
-        });
-        Self { memory, executor, interrupts, device: Box::new(device) }
+        };
+        let device = make(host, clock.clone());
+        Self { memory, executor, clock, interrupts, device: Box::new(device) }
     }
 
     /// Assigns the BARs and turns on memory decoding and bus mastering, as firmware and a driver do.

@@ -1,12 +1,17 @@
-//! Sequences of everything a guest and its host can do to a device, made from bytes.
+//! Sequences of everything that a guest, its host and time can do to a device, made from bytes.
 //!
 //! The fuzz targets feed this coverage-guided bytes; the workspace's own tests feed it random ones.
 //! A device comes with a [`Script`], which knows how to bring it up and how to make requests that
-//! are nearly right, since random bytes alone would seldom get past the first check.
+//! are nearly right, since random bytes alone would seldom get past the first check, and with the
+//! [`Backing`] that it was given.
+
+use std::time::Duration;
 
 use paraslot_backends::block::testing::Gate;
 
 use crate::bench::Bench;
+use crate::frames::any_frame;
+use crate::port::{FATES, Fate, Port};
 
 /// Bytes taken one after another; zeroes when there are no more.
 pub struct Input<'a> {
@@ -22,6 +27,11 @@ impl<'a> Input<'a> {
     /// Whether there are none left.
     pub fn is_empty(&self) -> bool {
         self.data.is_empty()
+    }
+
+    /// All that are left.
+    pub fn rest(self) -> &'a [u8] {
+        self.data
     }
 
     /// The next `N` bytes.
@@ -93,11 +103,78 @@ pub trait Script {
     fn budget(&self) -> u64;
 }
 
+/// What is behind a device, in its host's hand.
+pub trait Backing {
+    /// Does something to it: holds back, lets go, delivers, fails.
+    fn act(&mut self, input: &mut Input<'_>);
+
+    /// Holds nothing back any more, and does nothing of its own accord.
+    fn settle(&mut self);
+}
+
+impl Backing for Gate {
+    fn act(&mut self, input: &mut Input<'_>) {
+        if input.u8() & 1 == 0 {
+            self.close();
+        } else {
+            self.open();
+        }
+        self.release(usize::from(input.u8()));
+    }
+
+    fn settle(&mut self) {
+        self.open();
+    }
+}
+
+/// Most frames that wait in a port at a time: the test's own memory is bounded, too.
+const MOST_WAITING: usize = 64;
+
+impl Backing for Port {
+    fn act(&mut self, input: &mut Input<'_>) {
+        let queue = u16::from(input.u8() % 3);
+        match input.u8() % 16 {
+            0 => self.set_fate(FATES[usize::from(input.u8()) % FATES.len()]),
+            1 => self.set_fate(Fate::Through),
+            2 => self.fail_receive(queue, FATES[usize::from(input.u8()) % FATES.len()]),
+            3 => {
+                let calls = input.u8().into();
+                self.surprise(calls, any_frame(input, 2000));
+            }
+            kind => {
+                // Mostly short ones: what they are made of matters more than how long they are.
+                let long = kind < 5;
+                let frame = any_frame(input, if long { usize::from(u16::MAX) } else { 2000 });
+                let (copies, most) = if long { (1, 4) } else { (1 + input.u8() % 4, MOST_WAITING) };
+                for _ in 0..copies {
+                    if self.waiting() < most {
+                        self.deliver_to(queue, frame.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        self.set_fate(Fate::Through);
+        self.drain();
+    }
+}
+
+/// Lets time pass: until something is due, or for anything from a nanosecond to half a minute.
+fn pass_time(bench: &Bench, input: &mut Input<'_>) {
+    let by = match input.u8() {
+        0..64 => bench.clock.next().unwrap_or_default(),
+        exponent => Duration::from_nanos(1 << (exponent % 36)),
+    };
+    bench.clock.advance(by);
+}
+
 /// Most operations that one input makes.
 const MAX_OPERATIONS: usize = 2_000;
 
 /// Runs one input. Panics when the device does, or when it exceeds its budget.
-pub fn run(bench: &mut Bench, gate: &Gate, script: &mut dyn Script, data: &[u8]) {
+pub fn run(bench: &mut Bench, backing: &mut dyn Backing, script: &mut dyn Script, data: &[u8]) {
     let mut input = Input::new(data);
     script.look(bench);
     if input.u8() & 1 == 0 {
@@ -147,14 +224,7 @@ pub fn run(bench: &mut Bench, gate: &Gate, script: &mut dyn Script, data: &[u8])
                 let data = input.slice(len);
                 bench.poke(address, data);
             }
-            8 => {
-                if input.u8() & 1 == 0 {
-                    gate.close()
-                } else {
-                    gate.open()
-                }
-                gate.release(usize::from(input.u8()));
-            }
+            8 => backing.act(&mut input),
             9 => {
                 if paused {
                     let _ = bench.device.resume();
@@ -166,6 +236,7 @@ pub fn run(bench: &mut Bench, gate: &Gate, script: &mut dyn Script, data: &[u8])
             10 => match input.u8() % 8 {
                 0 => bench.device.reset(),
                 1 => script.bring_up(bench),
+                2..6 => pass_time(bench, &mut input),
                 _ => {}
             },
             11 => {
@@ -182,17 +253,20 @@ pub fn run(bench: &mut Bench, gate: &Gate, script: &mut dyn Script, data: &[u8])
         }
     }
     // Whatever happened, the device comes back: everything held is released, and a reset is a reset.
-    gate.open();
-    bench.executor.run(10_000);
+    backing.settle();
+    assert!(bench.executor.run(10_000), "the workers do not come to rest");
     if paused {
         let _ = bench.device.resume();
     }
     bench.device.reset();
-    bench.executor.run(10_000);
+    assert!(bench.executor.run(10_000), "the workers do not come to rest after a reset");
     bench.memory.take_accesses();
     let interrupts = bench.interrupts.messages();
     bench.executor.run(16);
+    bench.clock.advance(Duration::from_millis(100));
+    bench.executor.run(16);
     assert_eq!(bench.memory.take_accesses(), 0, "memory accessed after a reset");
     assert_eq!(bench.interrupts.messages(), interrupts, "interrupt after a reset");
+    assert!(!bench.interrupts.asserted(), "the interrupt line is asserted after a reset");
     script.bring_up(bench);
 }

@@ -1,8 +1,11 @@
 //! What the tests that span crates share.
 
 pub mod bench;
+pub mod frames;
 pub mod fuzz;
 pub mod image;
 pub mod memory;
+pub mod port;
 pub mod scripts;
+pub mod segments;
 pub mod targets;

@@ -31,3 +31,18 @@ fn the_transport_survives_random_sequences() {
 fn ahci_survives_random_sequences() {
     random_inputs(400, paraslot_tests::targets::ahci);
 }
+
+#[test]
+fn any_frame_is_parsed_summed_hashed_and_cut() {
+    random_inputs(400, paraslot_tests::targets::frames);
+}
+
+#[test]
+fn virtio_net_survives_random_sequences() {
+    random_inputs(400, paraslot_tests::targets::virtio_net);
+}
+
+#[test]
+fn e1000_survives_random_sequences() {
+    random_inputs(400, paraslot_tests::targets::e1000);
+}

@@ -41,7 +41,7 @@ pub(crate) enum PlatformName {
 /// Whose devices to measure besides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Peer {
-    /// qemu-system-x86_64, with the same guest and the same image.
+    /// qemu-system-x86_64, with the same guest and the same image; of networks, a sink.
     Qemu,
 }
 
@@ -58,7 +58,8 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) platform: Option<PlatformName>,
     /// A device to measure, like `virtio-blk,path=disk.img,direct=on`; see `paraslot list`. Given
-    /// several times, they are compared. Without: virtio-blk and ahci, on an image of their own.
+    /// several times, they are compared. Without: virtio-blk and ahci, on an image of their own, and
+    /// virtio-net and e1000.
     #[arg(long, value_name = "SPEC")]
     pub(crate) device: Vec<DeviceSpec>,
     /// Unmeasured start of each run, in milliseconds [default: 50].
@@ -67,7 +68,8 @@ pub(crate) struct RunArgs {
     /// Measured part of each run, in milliseconds [default: 250].
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub(crate) time: Option<u32>,
-    /// Fewest runs of each measurement [default: 3]. There are up to 6 if time allows.
+    /// Fewest runs of each measurement [default: 3]. There are up to 6 if all of them together take
+    /// no longer than two and a half minutes.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) min_runs: Option<u32>,
     /// One short run of each: shows that all works, gives no figures to rely on.

@@ -1,5 +1,6 @@
 //! Who measures: a guest under KVM, this process alone, or another monitor.
 
+mod built;
 pub(crate) mod in_process;
 pub(crate) mod kvm;
 mod outcome;
@@ -7,6 +8,7 @@ pub(crate) mod qemu;
 
 use std::time::Duration;
 
+use paraslot_backends::net::NetStatistics;
 use paraslot_device::ThreadOptions;
 use paraslot_protocol::Job;
 use paraslot_report::Pinning;
@@ -38,6 +40,12 @@ pub(crate) struct Sample {
     pub(crate) doorbells: u64,
     /// Interrupts taken.
     pub(crate) interrupts: u64,
+    /// Frames that did not arrive.
+    pub(crate) lost: u64,
+    /// Frames that arrived out of order.
+    pub(crate) reordered: u64,
+    /// What the device says became of its frames.
+    pub(crate) network: NetStatistics,
     /// Exits to user space, where they can be counted.
     pub(crate) exits: Option<u64>,
     /// CPU time of the monitor and its guest, where it can be told.
@@ -62,13 +70,22 @@ pub(crate) struct Setting<'a> {
 impl Setting<'_> {
     /// How the thread that serves a device runs.
     fn threads(&self) -> ThreadOptions {
-        let cpu = self.pinning.and_then(|pinning| usize::try_from(pinning.device).ok());
+        self.threads_on(self.device_cpu())
+    }
+
+    /// The same on that processor.
+    fn threads_on(&self, cpu: Option<usize>) -> ThreadOptions {
         ThreadOptions { threads: 1, cpus: cpu.into_iter().collect(), busy_poll: self.busy_poll }
     }
 
     /// The processor for the guest.
     fn vcpu_cpu(&self) -> Option<usize> {
         self.pinning.and_then(|pinning| usize::try_from(pinning.vcpu).ok())
+    }
+
+    /// The processor for the device.
+    fn device_cpu(&self) -> Option<usize> {
+        self.pinning.and_then(|pinning| usize::try_from(pinning.device).ok())
     }
 }
 
@@ -79,7 +96,8 @@ const GUEST_MEMORY: u32 = 64 << 20;
 /// How long a run may take. What was written is read back, which takes as long as the writing did if
 /// not longer; a device that completes nothing is noticed by the driver long before.
 fn limit(job: &Job) -> Duration {
-    let measured = u64::from(job.warm_up_ms) + u64::from(job.measure_ms);
+    let (warm_up, measure) = job.times_ms();
+    let measured = u64::from(warm_up) + u64::from(measure);
     Duration::from_secs(60) + Duration::from_millis(10 * measured)
 }
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use paraslot_backends::net::NetStatistics;
 use paraslot_protocol::Completion as Mode;
 use paraslot_report::{Completion, Distribution, LatencyCounts, Record, Size};
 
 use crate::args::Peer;
 use crate::bench::Sample;
-use crate::plan::Cell;
+use crate::plan::{Cell, DiskWorkload, NetWorkload, Workload};
 use crate::spec::{self, DeviceSpec};
 
 /// What the runs of one cell counted so far.
@@ -17,11 +18,17 @@ pub(crate) struct Runs {
     ops_per_second: Vec<f64>,
     bytes_per_second: Vec<f64>,
     latency: LatencyCounts,
+    /// Of each run.
+    p50: Vec<f64>,
+    p99: Vec<f64>,
     operations: u64,
     seconds: f64,
     doorbells: u64,
     interrupts: u64,
     busy_cycles: u64,
+    lost: u64,
+    reordered: u64,
+    network: NetStatistics,
     // One run that was not measured leaves the whole unmeasured.
     exits: Option<u64>,
     host_cpu: Option<Duration>,
@@ -41,13 +48,22 @@ impl Runs {
         self.backend.clone_from(&sample.backend);
         self.ops_per_second.push(float(sample.operations) / seconds);
         self.bytes_per_second.push(float(sample.bytes) / seconds);
-        let latency = sample.latency.iter().copied();
-        self.latency.add(latency, sample.max_latency, sample.tsc_hz);
+        let latency = || sample.latency.iter().copied();
+        self.latency.add(latency(), sample.max_latency, sample.tsc_hz);
+        let mut own = LatencyCounts::new();
+        own.add(latency(), sample.max_latency, sample.tsc_hz);
+        if let Some(own) = own.percentiles() {
+            self.p50.push(float(own.p50));
+            self.p99.push(float(own.p99));
+        }
         self.operations += sample.operations;
         self.seconds += seconds;
         self.doorbells += sample.doorbells;
         self.interrupts += sample.interrupts;
         self.busy_cycles += sample.cycles.saturating_sub(sample.waiting_cycles);
+        self.lost += sample.lost;
+        self.reordered += sample.reordered;
+        self.network += sample.network;
         self.exits = sum(first, self.exits, sample.exits, |a, b| a + b);
         self.host_cpu = sum(first, self.host_cpu, sample.host_cpu, |a, b| a + b);
         self.copied = sum(first, self.copied, sample.copied, |a, b| a + b);
@@ -62,17 +78,27 @@ impl Runs {
             (_, None) => "paraslot",
             (_, Some(Peer::Qemu)) => "qemu",
         };
+        let (workload, size, queue_depth, rate) = match cell.workload {
+            Workload::Disk(DiskWorkload { access, block_size, depth }) => {
+                (access.name(), Size::Block(block_size.into()), depth, None)
+            }
+            Workload::Net(NetWorkload { flow, frame_size, batch, rate }) => {
+                (flow.name(), Size::Frame(frame_size.into()), batch, rate)
+            }
+        };
+        let is_net = cell.net().is_some();
         Some(Record {
-            device: device.device.name().into(),
-            family: spec::family(device.device),
+            device: device.device().name().into(),
+            family: spec::family(device.device()),
             path: cell.path,
             completion: match cell.completion {
                 Mode::Poll => Completion::Poll,
                 Mode::Interrupt => Completion::Interrupt,
             },
-            workload: cell.workload.access.name().into(),
-            size: Size::Block(cell.workload.block_size.into()),
-            queue_depth: cell.depth.into(),
+            workload: workload.into(),
+            size,
+            queue_depth: queue_depth.into(),
+            offered_per_second: rate,
             queues: 1,
             vmm: vmm.into(),
             backend: self.backend.clone(),
@@ -82,13 +108,53 @@ impl Runs {
             ops_per_second: Distribution::of(&self.ops_per_second)?,
             bytes_per_second: Distribution::of(&self.bytes_per_second)?,
             latency_ns: self.latency.percentiles(),
+            p50_ns: Distribution::of(&self.p50),
+            p99_ns: Distribution::of(&self.p99),
             exits_per_op: per_op(self.exits.map(float)),
             doorbells_per_op: per_op(Some(float(self.doorbells))),
             interrupts_per_op: per_op(Some(float(self.interrupts))),
             host_cpu_ns_per_op: per_op(self.host_cpu.map(|time| time.as_secs_f64() * 1e9)),
             guest_cycles_per_op: per_op(Some(float(self.busy_cycles))),
             copied_bytes_per_op: per_op(self.copied.map(float)),
+            frames_lost: is_net.then_some(self.lost),
+            frames_reordered: is_net.then_some(self.reordered),
         })
+    }
+
+    /// What the device dropped, in a line; `None` if nothing.
+    pub(crate) fn drops(&self) -> Option<String> {
+        let NetStatistics {
+            filtered,
+            received_too_long,
+            receive_errors,
+            send_no_buffers,
+            send_down,
+            send_invalid,
+            send_errors,
+            // Not drops: what was done, and what had to wait.
+            sent_frames: _,
+            sent_bytes: _,
+            received_frames: _,
+            received_bytes: _,
+            no_guest_buffers: _,
+            send_busy: _,
+            copied_bytes: _,
+        } = self.network;
+        let counts = [
+            (filtered, "were not for the guest"),
+            (received_too_long, "were too long for its buffers"),
+            (receive_errors, "could not be received"),
+            (send_no_buffers, "found no buffers in the host"),
+            (send_down, "found the port down"),
+            (send_invalid, "made no sense"),
+            (send_errors, "could not be sent"),
+        ];
+        let told: Vec<String> = counts
+            .iter()
+            .filter(|(count, _)| *count != 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        (!told.is_empty()).then(|| format!("frames dropped by the device: {}", told.join(", ")))
     }
 }
 
@@ -119,11 +185,20 @@ mod tests {
             exits: Some(2 * operations),
             host_cpu: Some(Duration::from_millis(operations)),
             copied: Some(0),
+            lost: 0,
+            reordered: 0,
+            network: NetStatistics::default(),
         }
     }
 
     fn record(samples: &[Sample]) -> Option<Record> {
-        let arguments = crate::args::CommandLine::try_parse_from(["paraslot"]).unwrap();
+        record_of("qd1/poll", samples)
+    }
+
+    /// The record of the first cell that has `filter` in its name.
+    fn record_of(filter: &str, samples: &[Sample]) -> Option<Record> {
+        let arguments = ["paraslot", "--filter", filter];
+        let arguments = crate::args::CommandLine::try_parse_from(arguments).unwrap();
         let plan = Plan::new(&arguments.run, PlatformName::Kvm).unwrap();
         let mut runs = Runs::default();
         samples.iter().for_each(|sample| runs.add(sample));
@@ -157,6 +232,30 @@ mod tests {
             assert_eq!(record.host_cpu_ns_per_op, None);
             assert_eq!(record.copied_bytes_per_op, None);
         }
+    }
+
+    #[test]
+    fn a_network_has_frames_that_may_be_lost() {
+        let lossy = Sample { lost: 3, reordered: 1, ..sample(100) };
+        let record = record_of("/10k", &[lossy, sample(100)]).unwrap();
+        assert_eq!((record.frames_lost, record.frames_reordered), (Some(3), Some(1)));
+        assert_eq!((record.workload.as_str(), record.size), ("rr", Size::Frame(64)));
+        assert_eq!((record.queue_depth, record.offered_per_second), (32, Some(10_000)));
+        // Each run's own median, of two runs alike.
+        let own = record.latency_ns.unwrap().p50;
+        assert_eq!(record.p50_ns.unwrap().median, float(own));
+        let disk = self::record(&[sample(100)]).unwrap();
+        assert_eq!((disk.frames_lost, disk.offered_per_second), (None, None));
+    }
+
+    #[test]
+    fn what_a_device_dropped_is_said() {
+        let network = NetStatistics { send_down: 2, send_busy: 9, ..NetStatistics::default() };
+        let mut runs = Runs::default();
+        runs.add(&sample(1));
+        assert_eq!(runs.drops(), None);
+        runs.add(&Sample { network, ..sample(1) });
+        assert_eq!(runs.drops().unwrap(), "frames dropped by the device: 2 found the port down");
     }
 
     #[test]

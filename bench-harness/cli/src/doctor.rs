@@ -1,6 +1,6 @@
 //! What this host can do, and what to do about what it cannot.
 
-use std::fmt;
+use std::{fmt, io};
 
 use paraslot_vmm::{Probe, VmError};
 
@@ -67,6 +67,7 @@ impl Report {
         findings.extend(machine::governor(0).map(|name| governor(&name)));
         findings.extend([
             io_uring(machine::io_uring_disabled(), uring_works()),
+            tap(machine::open_tun(), machine::may_administer_networks()),
             memory(machine::available_memory()),
             peer(qemu::version()),
             build(cfg!(debug_assertions)),
@@ -166,6 +167,25 @@ fn io_uring(disabled: Option<u32>, works: bool) -> Finding {
     }
 }
 
+/// Opening the device takes no more than its permissions; making an interface takes the capability,
+/// and using one that was made for this user takes neither.
+fn tap(openable: io::Result<()>, capable: Option<bool>) -> Finding {
+    const WHAT: &str = "TAP";
+    match (openable, capable) {
+        (Err(error), _) => {
+            let is = format!("not usable: cannot open /dev/net/tun ({error})");
+            Finding::new(Health::Poor, WHAT, is)
+                .advise("for backend=tap: modprobe tun, and permission to open /dev/net/tun")
+        }
+        (Ok(()), Some(true)) => Finding::new(Health::Good, WHAT, "usable"),
+        (Ok(()), _) => {
+            let is = "only interfaces that were made for this user (no CAP_NET_ADMIN)";
+            Finding::new(Health::Poor, WHAT, is)
+                .advise("for backend=tap: sudo ip tuntap add tap0 mode tap user $USER vnet_hdr")
+        }
+    }
+}
+
 fn memory(available: Option<u64>) -> Finding {
     const WHAT: &str = "memory";
     /// Guest, two images in the page cache, and some more.
@@ -231,6 +251,9 @@ mod tests {
                 governor("powersave"),
                 io_uring(Some(2), false),
                 io_uring(None, false),
+                tap(Err(io::ErrorKind::NotFound.into()), Some(true)),
+                tap(Ok(()), Some(false)),
+                tap(Ok(()), None),
                 memory(Some(1 << 20)),
                 peer(None),
                 build(true),
@@ -250,6 +273,7 @@ mod tests {
             processors(2),
             governor("performance"),
             io_uring(Some(0), true),
+            tap(Ok(()), Some(true)),
             memory(Some(2 << 30)),
             peer(Some("QEMU 9".into())),
             build(false),

@@ -1,19 +1,19 @@
 //! Who a device says it is, asked of a live one.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use paraslot_backends::block::{NullBackend, NullOptions};
+use paraslot_backends::net::Sink;
 use paraslot_device::interrupt::NoInterrupts;
 use paraslot_device::{Host, ManualExecutor};
-use paraslot_pci::PciDevice;
 use paraslot_protocol::Device;
 use paraslot_spec::pci::header;
 use pci_ids::FromId;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
-use crate::devices::{self, Disk};
 use crate::spec::DeviceSpec;
+use crate::{devices, network};
 
 /// A function's vendor and device ID, with the names that the PCI ID list has for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +47,18 @@ pub(crate) fn of(device: Device) -> Option<Identity> {
         intx: Arc::new(NoInterrupts),
         executor: Arc::new(ManualExecutor::new()),
     };
-    let backend = Arc::new(NullBackend::new(DISK, NullOptions::default()).ok()?);
-    let spec: DeviceSpec = device.name().parse().ok()?;
-    let mut function: Box<dyn PciDevice> = match devices::build(&spec, backend, host).ok()? {
-        Disk::VirtioBlk(function) => Box::new(function),
-        Disk::Ahci(function) => Box::new(function),
+    let function = match DeviceSpec::new(device) {
+        DeviceSpec::Disk(spec) => {
+            let backend = Arc::new(NullBackend::new(DISK, NullOptions::default()).ok()?);
+            devices::disk(&spec, backend, host).ok()?
+        }
+        DeviceSpec::Net(spec) => {
+            let backend = Arc::new(Sink::new(1).ok()?);
+            devices::adapter(&spec, backend, network::address(&spec), host).ok()?.0
+        }
     };
+    let function = function.shared();
+    let mut function = function.lock().unwrap_or_else(PoisonError::into_inner);
     let mut read = |offset| {
         let mut id = [0; 2];
         function.config_read(offset, &mut id);
@@ -72,5 +78,9 @@ mod tests {
         assert!(virtio.starts_with("1af4:1042 ") && virtio.contains("block"), "{virtio}");
         let ahci = text(Device::Ahci);
         assert!(ahci.starts_with("8086:2922 Intel") && ahci.contains("SATA"), "{ahci}");
+        let virtio = text(Device::VirtioNet);
+        assert!(virtio.starts_with("1af4:1041 ") && virtio.contains("network"), "{virtio}");
+        let e1000 = text(Device::E1000);
+        assert!(e1000.starts_with("8086:100e Intel") && e1000.contains("82540EM"), "{e1000}");
     }
 }

@@ -105,6 +105,19 @@ pub(crate) fn io_uring_disabled() -> Option<u32> {
     read("/proc/sys/kernel/io_uring_disabled")?.parse().ok()
 }
 
+/// Whether the device that TAP interfaces are opened by can be opened.
+pub(crate) fn open_tun() -> std::io::Result<()> {
+    fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").map(drop)
+}
+
+/// Whether this process may make and change network interfaces: CAP_NET_ADMIN, number 12.
+pub(crate) fn may_administer_networks() -> Option<bool> {
+    let status = read("/proc/self/status")?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    let effective = u64::from_str_radix(effective.trim(), 16).ok()?;
+    Some(effective >> 12 & 1 == 1)
+}
+
 /// A time as RFC 3339 has it, in UTC, to the second.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();

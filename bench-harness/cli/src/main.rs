@@ -15,11 +15,13 @@ mod identity;
 mod image;
 mod list;
 mod machine;
+mod network;
 mod plan;
 mod run;
 mod spec;
 mod storage;
 mod sys;
+mod traffic;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -1,37 +1,61 @@
 //! What is measured, and in which order.
 
-use paraslot_protocol::{Access, Completion, Device, Job};
+mod disk;
+mod net;
+
+use anyhow::Context;
+use paraslot_protocol::{Class, Completion, Device, Job};
 use paraslot_report::Path;
 
 use crate::args::{Peer, PlatformName, RunArgs, Times};
 use crate::error::Usage;
-use crate::spec::{Backend, DEVICES, DeviceSpec};
+use crate::spec::{DEVICES, DeviceSpec};
 
-/// What is done with a disk.
+pub(crate) use disk::{DEPTHS, DiskWorkload, PATTERNS};
+pub(crate) use net::{FAMILIES, Flow, NetWorkload};
+
+/// What is done with a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Workload {
-    /// The pattern.
-    pub(crate) access: Access,
-    /// Bytes of an operation.
-    pub(crate) block_size: u32,
+pub(crate) enum Workload {
+    /// With a disk.
+    Disk(DiskWorkload),
+    /// With a network adapter.
+    Net(NetWorkload),
 }
 
-/// The workloads.
-pub(crate) const WORKLOADS: [Workload; 3] = [
-    Workload { access: Access::RandomRead, block_size: 4 << 10 },
-    Workload { access: Access::RandomWrite, block_size: 4 << 10 },
-    Workload { access: Access::SequentialRead, block_size: 128 << 10 },
-];
-
-/// Operations kept in flight.
-pub(crate) const DEPTHS: [u16; 2] = [1, 32];
-
-const COMPLETIONS: [Completion; 2] = [Completion::Poll, Completion::Interrupt];
-
 impl Workload {
-    /// Whether it writes.
-    pub(crate) fn writes(self) -> bool {
-        self.access == Access::RandomWrite
+    fn name(self, completion: Completion) -> String {
+        match self {
+            Self::Disk(workload) => workload.name(completion),
+            Self::Net(workload) => workload.name(completion),
+        }
+    }
+
+    /// Which devices it is for.
+    fn class(self) -> Class {
+        match self {
+            Self::Disk(_) => Class::Disk,
+            Self::Net(_) => Class::Net,
+        }
+    }
+
+    /// Whether it is to be measured on that path.
+    fn uses(self, path: Path) -> bool {
+        match self {
+            Self::Disk(_) => true,
+            Self::Net(workload) => workload.uses(path),
+        }
+    }
+
+    /// Why a device cannot have it; `None` if it can.
+    fn left_out(self, spec: &DeviceSpec, path: Path, peer: Option<Peer>) -> Option<&'static str> {
+        match (self, spec) {
+            (Self::Disk(workload), DeviceSpec::Disk(spec)) => workload.left_out(spec, peer),
+            (Self::Net(workload), DeviceSpec::Net(spec)) => workload.left_out(spec, path, peer),
+            (Self::Disk(_), DeviceSpec::Net(_)) | (Self::Net(_), DeviceSpec::Disk(_)) => {
+                Some("not with devices of the other kind")
+            }
+        }
     }
 }
 
@@ -46,8 +70,6 @@ pub(crate) struct Cell {
     pub(crate) path: Path,
     /// What is done.
     pub(crate) workload: Workload,
-    /// Operations in flight.
-    pub(crate) depth: u16,
     /// How the driver learns of completions.
     pub(crate) completion: Completion,
     /// Whose device it is: ours, or this one's.
@@ -55,29 +77,43 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// What the guest is to do with `span` bytes of the disk in run number `round`. Every cell gets
-    /// the same offsets in the same round.
-    pub(crate) fn job(&self, device: &DeviceSpec, times: &Times, span: u64, round: u32) -> Job {
-        let block = u64::from(self.workload.block_size);
-        Job {
-            device: device.device,
-            access: self.workload.access,
-            completion: self.completion,
-            block_size: self.workload.block_size,
-            depth: self.depth,
-            span: span / block * block,
-            warm_up_ms: times.warm_up_ms,
-            measure_ms: times.measure_ms,
-            operations: 0,
-            // A user's image holds what it holds; what was written to it is known all the same.
-            verify: match device.backend {
-                _ if !device.verify => false,
-                Backend::Null => false,
-                Backend::File | Backend::Memory => device.path.is_none() || self.workload.writes(),
-            },
-            seed: u64::from(round) + 1,
-            tsc_hz: 0,
+    /// The workload of a disk.
+    pub(crate) fn disk(&self) -> Option<DiskWorkload> {
+        match self.workload {
+            Workload::Disk(workload) => Some(workload),
+            Workload::Net(_) => None,
         }
+    }
+
+    /// The workload of a network adapter.
+    pub(crate) fn net(&self) -> Option<NetWorkload> {
+        match self.workload {
+            Workload::Disk(_) => None,
+            Workload::Net(workload) => Some(workload),
+        }
+    }
+
+    /// What the guest is to do in run number `round`; with a disk, with `span` bytes of it.
+    ///
+    /// # Errors
+    /// When the device is of the other kind.
+    pub(crate) fn job(
+        &self,
+        device: &DeviceSpec,
+        times: &Times,
+        span: u64,
+        round: u32,
+    ) -> anyhow::Result<Job> {
+        match (self.workload, device) {
+            (Workload::Disk(workload), DeviceSpec::Disk(spec)) => {
+                Some(workload.job(spec, self.completion, times, span, round).into())
+            }
+            (Workload::Net(workload), DeviceSpec::Net(spec)) => {
+                Some(workload.job(spec, self.completion, times).into())
+            }
+            _ => None,
+        }
+        .with_context(|| format!("{} is not for {}", self.name, device.device()))
     }
 }
 
@@ -110,46 +146,67 @@ impl Plan {
             PlatformName::InProcess => &[Path::InProcess],
         };
         let mut plan = Self { devices, cells: Vec::new(), notes: Vec::new() };
-        for (device, spec) in plan.devices.iter().enumerate() {
-            let name = plan.label(device);
-            if !spec.writable() {
-                let why = if spec.read_only {
-                    "readonly=on"
-                } else {
-                    "an image of your own without write=on"
-                };
-                plan.notes.push(format!("{name}: no write workloads ({why})"));
+        let mut left_out: Vec<(&str, Vec<String>)> = Vec::new();
+        for cell in plan.all(paths, arguments.peer) {
+            if arguments.filter.iter().any(|one| !matches(one, &cell.name)) {
+                continue;
             }
-            if let (Some(_), Some(why)) = (arguments.peer, not_with_qemu(spec)) {
-                plan.notes.push(format!("{name}: not with qemu ({why})"));
+            let spec = &plan.devices[cell.device];
+            let Some(why) = cell.workload.left_out(spec, cell.path, cell.peer) else {
+                plan.cells.push(cell);
+                continue;
+            };
+            let label = plan.label(cell.device);
+            match left_out.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, labels)) if labels.contains(&label) => {}
+                Some((_, labels)) => labels.push(label),
+                None => left_out.push((why, vec![label])),
             }
         }
-        plan.cells = plan.all(paths, arguments.peer);
-        let same = |cell: &Cell| {
-            let ahci = plan.devices[cell.device].device == Device::Ahci;
-            ahci && cell.peer.is_some() && cell.path == Path::Event
-        };
-        if plan.cells.iter().any(same) {
-            plan.notes.push("qemu: ahci has no event path there, its figures are of trap".into());
-        }
-        if plan
-            .cells
-            .iter()
-            .all(|cell| arguments.filter.iter().any(|one| !matches(one, &cell.name)))
-        {
+        let note = |(why, labels): (&str, Vec<String>)| format!("{}: {why}", labels.join(", "));
+        plan.notes = left_out.into_iter().map(note).collect();
+        if plan.cells.is_empty() {
             let given = arguments.filter.join(" and ");
-            return Err(Usage::error(format!(
-                "nothing to measure has {given} in its name: see paraslot run --list"
-            )));
+            return Err(Usage::error(if plan.notes.is_empty() {
+                format!("nothing to measure has {given} in its name: see paraslot run --list")
+            } else {
+                format!("nothing is left to measure: {}", plan.notes.join("; "))
+            }));
         }
-        plan.cells.retain(|cell| arguments.filter.iter().all(|one| matches(one, &cell.name)));
+        plan.notes.extend(plan.notes_on_peer());
         Ok(plan)
+    }
+
+    /// What must be said of the peer's figures.
+    fn notes_on_peer(&self) -> Vec<String> {
+        let with = |test: &dyn Fn(&Cell, &DeviceSpec) -> bool| {
+            let cells = self.cells.iter().filter(|cell| cell.peer == Some(Peer::Qemu));
+            cells
+                .map(|cell| (cell, &self.devices[cell.device]))
+                .any(|(cell, spec)| test(cell, spec))
+        };
+        let mut notes = Vec::new();
+        for device in [Device::Ahci, Device::E1000] {
+            if with(&|cell, spec| spec.device() == device && cell.path == Path::Event) {
+                notes.push(format!(
+                    "qemu: {device} has no event path there, its figures are of trap"
+                ));
+            }
+        }
+        if with(&|_, spec| matches!(spec, DeviceSpec::Net(spec) if spec.verify)) {
+            notes.push(
+                "qemu: frames are dropped unseen, where ours are checked; verify=off is even"
+                    .into(),
+            );
+        }
+        notes
     }
 
     /// A device's name, with a number if it is given several times.
     fn label(&self, index: usize) -> String {
-        let device = self.devices[index].device;
-        let same = |specs: &[DeviceSpec]| specs.iter().filter(|spec| spec.device == device).count();
+        let device = self.devices[index].device();
+        let same =
+            |specs: &[DeviceSpec]| specs.iter().filter(|spec| spec.device() == device).count();
         if same(&self.devices) == 1 {
             device.name().to_owned()
         } else {
@@ -157,20 +214,20 @@ impl Plan {
         }
     }
 
-    /// Everything, with what is compared next to each other.
+    /// Everything, possible or not, with what is compared next to each other.
     fn all(&self, paths: &[Path], peer: Option<Peer>) -> Vec<Cell> {
         let monitors = [None, peer];
         let monitors = &monitors[..1 + usize::from(peer.is_some())];
+        let disks = disk::steps().map(|(workload, mode)| (Workload::Disk(workload), mode));
+        let nets = net::steps().map(|(workload, mode)| (Workload::Net(workload), mode));
         let mut cells = Vec::new();
-        for workload in WORKLOADS {
-            for depth in DEPTHS {
-                for completion in COMPLETIONS {
-                    for &path in paths {
-                        for &peer in monitors {
-                            let key = Key { path, workload, depth, completion, peer };
-                            cells.extend(
-                                self.devices_for(&key).map(|device| key.cell(self, device)),
-                            );
+        for (workload, completion) in disks.chain(nets) {
+            for &path in paths.iter().filter(|path| workload.uses(**path)) {
+                for &peer in monitors {
+                    for (device, spec) in self.devices.iter().enumerate() {
+                        if spec.device().class() == workload.class() {
+                            let name = self.name(device, path, workload, completion, peer);
+                            cells.push(Cell { device, name, path, workload, completion, peer });
                         }
                     }
                 }
@@ -179,18 +236,19 @@ impl Plan {
         cells
     }
 
-    /// The devices that can do that.
-    fn devices_for(&self, key: &Key) -> impl Iterator<Item = usize> {
-        let Key { workload, peer, .. } = *key;
-        let possible = move |spec: &DeviceSpec| {
-            let allowed = !workload.writes() || spec.writable();
-            allowed && (peer.is_none() || not_with_qemu(spec).is_none())
+    fn name(
+        &self,
+        device: usize,
+        path: Path,
+        workload: Workload,
+        completion: Completion,
+        peer: Option<Peer>,
+    ) -> String {
+        let monitor = match peer {
+            None => "",
+            Some(Peer::Qemu) => "qemu:",
         };
-        self.devices
-            .iter()
-            .enumerate()
-            .filter(move |(_, spec)| possible(spec))
-            .map(|(index, _)| index)
+        format!("{monitor}{}/{path}/{}", self.label(device), workload.name(completion))
     }
 
     /// The cells of one round, in its order: every other round goes backwards, so that a host that
@@ -198,43 +256,6 @@ impl Plan {
     pub(crate) fn round(&self, round: u32) -> Vec<usize> {
         let forwards = 0..self.cells.len();
         if round.is_multiple_of(2) { forwards.collect() } else { forwards.rev().collect() }
-    }
-}
-
-/// Why QEMU cannot have a device; `None` if it can.
-fn not_with_qemu(spec: &DeviceSpec) -> Option<&'static str> {
-    if spec.backend == Backend::Memory {
-        Some("it has no backend=memory")
-    } else if spec.device == Device::Ahci && !spec.writable() {
-        Some("its disks there cannot be read-only")
-    } else {
-        None
-    }
-}
-
-/// What several devices' cells have in common.
-struct Key {
-    path: Path,
-    workload: Workload,
-    depth: u16,
-    completion: Completion,
-    peer: Option<Peer>,
-}
-
-impl Key {
-    fn cell(&self, plan: &Plan, device: usize) -> Cell {
-        let Self { path, workload, depth, completion, peer } = *self;
-        let Workload { access, block_size } = workload;
-        let monitor = match peer {
-            None => "",
-            Some(Peer::Qemu) => "qemu:",
-        };
-        let name = format!(
-            "{monitor}{}/{path}/{access}/{}k/qd{depth}/{completion}",
-            plan.label(device),
-            block_size >> 10
-        );
-        Cell { device, name, path, workload, depth, completion, peer }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::bench::qemu::QemuBench;
 use crate::bench::{Bench, Setting};
 use crate::collect::Runs;
 use crate::machine;
-use crate::plan::Plan;
+use crate::plan::{Cell, Flow, Plan};
 use crate::storage::Storage;
 use output::Output;
 
@@ -39,6 +39,10 @@ pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
     let mut notes = plan.notes.clone();
     notes.extend(fallback.map(str::to_owned));
     let pinning = pin(&mut notes);
+    let is_wire = |cell: &Cell| cell.net().is_some_and(|workload| workload.flow == Flow::Wire);
+    if pinning.is_some() && plan.cells.iter().any(is_wire) {
+        notes.push("wire: each guest shares its processor with the other machine's device".into());
+    }
     if cfg!(debug_assertions) {
         notes.push("built without optimisation: for figures, use cargo run --release".into());
     }
@@ -67,10 +71,16 @@ pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
     };
     let (runs, failures) = rounds::measure(&plan, &setting, &times, own.as_mut(), peer.as_mut())?;
     let record = |(cell, runs): (_, &Runs)| {
-        let cell: &crate::plan::Cell = cell;
+        let cell: &Cell = cell;
         runs.record(cell, &plan.devices[cell.device])
     };
     let results: Vec<_> = plan.cells.iter().zip(&runs).filter_map(record).collect();
+    let drops = plan
+        .cells
+        .iter()
+        .zip(&runs)
+        .filter_map(|(cell, runs)| runs.drops().map(|drops| format!("{}: {drops}", cell.name)));
+    notes.extend(drops);
     let failures = failures.grouped();
     notes.extend(failures.iter().map(|failure| format!("failed: {failure}")));
     manifest.notes = notes;

@@ -10,8 +10,8 @@ use paraslot_backends::block::{
 };
 
 use crate::image::{self, IMAGE_BYTES, TemporaryFile};
-use crate::plan::{Cell, Plan};
-use crate::spec::{Backend, DeviceSpec, Engine};
+use crate::plan::{Cell, DiskWorkload, Plan};
+use crate::spec::{Backend, DeviceSpec, DiskSpec, Engine};
 
 /// Most bytes of an image that are used. A guest keeps two bytes for each block that it may write.
 const SPAN_MAX: u64 = 16 << 30;
@@ -31,14 +31,14 @@ impl<T> Pair<T> {
     /// Makes those that `cells` need.
     fn new(cells: &[&Cell], mut make: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<Self> {
         let mut one = |writes| {
-            let needed = cells.iter().any(|cell| cell.workload.writes() == writes);
+            let needed = cells.iter().any(|cell| writes_in(cell) == writes);
             needed.then(&mut make).transpose()
         };
         Ok(Self { read: one(false)?, written: one(true)? })
     }
 
     fn of(&self, cell: &Cell) -> anyhow::Result<&T> {
-        let one = if cell.workload.writes() { &self.written } else { &self.read };
+        let one = if writes_in(cell) { &self.written } else { &self.read };
         match one {
             Some(one) => Ok(one),
             None => bail!("{} has no image", cell.name),
@@ -46,7 +46,11 @@ impl<T> Pair<T> {
     }
 }
 
-/// A device's backend, for one run.
+fn writes_in(cell: &Cell) -> bool {
+    cell.disk().is_some_and(DiskWorkload::writes)
+}
+
+/// A disk's backend, for one run.
 pub(crate) struct Opened {
     /// The image.
     pub(crate) backend: Arc<dyn BlockBackend>,
@@ -66,8 +70,8 @@ impl Storage {
     pub(crate) fn new(plan: &Plan, place: &Path) -> anyhow::Result<Self> {
         let with = |backend| {
             let chosen = |cell: &&Cell| {
-                let device = &plan.devices[cell.device];
-                device.backend == backend && device.path.is_none()
+                matches!(&plan.devices[cell.device], DeviceSpec::Disk(disk)
+                    if disk.backend == backend && disk.path.is_none())
             };
             plan.cells.iter().filter(chosen).collect::<Vec<_>>()
         };
@@ -85,25 +89,31 @@ impl Storage {
             memory: Pair::new(&with(Backend::Memory), memory)?,
         };
         for cell in &plan.cells {
-            let device = &plan.devices[cell.device];
-            let span = this.open(device, cell)?.backend.info().capacity.min(SPAN_MAX);
-            let least = u64::from(cell.depth) * u64::from(cell.workload.block_size);
-            if span < least {
-                bail!("{} has {span} bytes; {} needs {least}", path_of(device), cell.name);
-            }
-            this.spans.push(span);
+            this.spans.push(match (&plan.devices[cell.device], cell.disk()) {
+                (DeviceSpec::Disk(disk), Some(workload)) => this.span(disk, cell, workload)?,
+                _ => 0,
+            });
         }
         Ok(this)
     }
 
-    /// For each measurement of the plan, how many bytes of its disk to use.
+    fn span(&self, disk: &DiskSpec, cell: &Cell, workload: DiskWorkload) -> anyhow::Result<u64> {
+        let span = self.open(disk, cell)?.backend.info().capacity.min(SPAN_MAX);
+        let least = u64::from(workload.depth) * u64::from(workload.block_size);
+        if span < least {
+            bail!("{} has {span} bytes; {} needs {least}", path_of(disk), cell.name);
+        }
+        Ok(span)
+    }
+
+    /// For each measurement of the plan, how many bytes of its disk to use; 0 for networks.
     pub(crate) fn spans(&self) -> &[u64] {
         &self.spans
     }
 
-    /// Opens what is behind a device, for one run.
-    pub(crate) fn open(&self, device: &DeviceSpec, cell: &Cell) -> anyhow::Result<Opened> {
-        let (backend, mut label): (Arc<dyn BlockBackend>, String) = match device.backend {
+    /// Opens what is behind a disk, for one run.
+    pub(crate) fn open(&self, disk: &DiskSpec, cell: &Cell) -> anyhow::Result<Opened> {
+        let (backend, mut label): (Arc<dyn BlockBackend>, String) = match disk.backend {
             Backend::Null => {
                 let options = NullOptions { id: ID.into(), ..NullOptions::default() };
                 (Arc::new(NullBackend::new(IMAGE_BYTES, options)?), "backend=null".into())
@@ -111,35 +121,35 @@ impl Storage {
             Backend::Memory => (Arc::new(self.memory.of(cell)?.clone()), "backend=memory".into()),
             Backend::File => {
                 let options = FileOptions {
-                    read_only: !device.writable(),
-                    direct: device.direct,
-                    engine: match device.engine {
+                    read_only: !disk.writable(),
+                    direct: disk.direct,
+                    engine: match disk.engine {
                         None => block::Engine::Auto,
                         Some(Engine::IoUring) => block::Engine::IoUring,
                         Some(Engine::Threads) => block::Engine::Threads,
                     },
                     // A temporary image has no name to go by.
-                    id: device.path.is_none().then(|| ID.into()),
-                    ..FileOptions::new(self.path(device, cell)?)
+                    id: disk.path.is_none().then(|| ID.into()),
+                    ..FileOptions::new(self.path(disk, cell)?)
                 };
                 let backend = FileBackend::open(&options)?;
                 let engine = match backend.engine() {
                     block::Engine::Threads => Engine::Threads,
                     _ => Engine::IoUring,
                 };
-                let label = file_label(device, engine);
+                let label = file_label(disk, engine);
                 (Arc::new(backend), label)
             }
         };
-        if !device.verify {
+        if !disk.verify {
             label.push_str(UNVERIFIED);
         }
         Ok(Opened { backend, label })
     }
 
-    /// The file behind a device that has one.
-    pub(crate) fn path(&self, device: &DeviceSpec, cell: &Cell) -> anyhow::Result<PathBuf> {
-        match &device.path {
+    /// The file behind a disk that has one.
+    pub(crate) fn path(&self, disk: &DiskSpec, cell: &Cell) -> anyhow::Result<PathBuf> {
+        match &disk.path {
             Some(path) => Ok(path.clone()),
             None => Ok(self.files.of(cell)?.path()),
         }
@@ -150,9 +160,9 @@ impl Storage {
 pub(crate) const UNVERIFIED: &str = ",verify=off";
 
 /// What a file is, as options of the command line.
-pub(crate) fn file_label(device: &DeviceSpec, engine: Engine) -> String {
+pub(crate) fn file_label(disk: &DiskSpec, engine: Engine) -> String {
     let mut label = String::from("backend=file");
-    if let Some(path) = &device.path {
+    if let Some(path) = &disk.path {
         label.push_str(",path=");
         label.push_str(&path.display().to_string().replace(',', ",,"));
     }
@@ -160,12 +170,12 @@ pub(crate) fn file_label(device: &DeviceSpec, engine: Engine) -> String {
         Engine::IoUring => ",engine=io_uring",
         Engine::Threads => ",engine=threads",
     });
-    if device.direct {
+    if disk.direct {
         label.push_str(",direct=on");
     }
     label
 }
 
-fn path_of(device: &DeviceSpec) -> String {
-    device.path.as_ref().map_or_else(|| "the image".into(), |path| path.display().to_string())
+fn path_of(disk: &DiskSpec) -> String {
+    disk.path.as_ref().map_or_else(|| "the image".into(), |path| path.display().to_string())
 }

@@ -72,7 +72,11 @@ fn what_makes_no_sense_is_refused_in_a_line() {
     refused(&["--time", "0"], "--time");
     refused(&["--min-runs", "many"], "many");
     refused(&["--platform", "vax"], "kvm, in-process");
-    refused(&["--device", "floppy"], "there are virtio-blk, ahci");
+    refused(&["--device", "floppy"], "there are virtio-blk, ahci, virtio-net, e1000");
+    refused(&["--device", "e1000,queues=2"], "it has mac, backend");
+    refused(&["--device", "virtio-net,mac=01:00:5e:00:00:01"], "a station's address");
+    refused(&["--device", "virtio-net,backend=tap"], "ifname=NAME");
+    refused(&["--device", "e1000", "--filter", "rx/65536"], "joins none");
     refused(&["--device", "ahci,queues=4"], "it has path, backend");
     refused(&["--device", "virtio-blk,direct=yes"], "on, off");
     refused(&["--device", "virtio-blk,write=on"], "give its path");
@@ -105,7 +109,18 @@ fn what_there_is_can_be_listed() {
     let place = TempDir::new().unwrap();
     let list = paraslot(place.path(), &["list"]);
     assert!(list.status.success());
-    for word in ["virtio-blk", "ahci", "queues=", "randread", "128 KiB"] {
+    for word in [
+        "virtio-blk",
+        "ahci",
+        "queues=",
+        "randread",
+        "128 KiB",
+        "1af4:1041",
+        "8086:100e",
+        "ifname=",
+        "round trips",
+        "64, 1514, 65536 bytes",
+    ] {
         assert!(text(&list.stdout).contains(word), "{word}");
     }
     let names = paraslot(place.path(), &["--list", "--platform", "in-process", "--filter", "qd1/"]);
@@ -168,6 +183,52 @@ fn a_run_in_process_measures_what_it_can_and_no_more() {
     }
     // The image is gone.
     assert_eq!(std::fs::read_dir(latest.parent().unwrap()).unwrap().count(), 1);
+}
+
+/// Frames that are sent, received, and sent back, over both devices, each looked at.
+#[test]
+fn frames_go_all_ways_in_process() {
+    let place = TempDir::new().unwrap();
+    for (filter, count) in [("tx/1514/b32", 2), ("rx/64/b32/poll", 2), ("rr/64/b1/poll", 2)] {
+        let output =
+            paraslot(place.path(), &["--quick", "--platform", "in-process", "--filter", filter]);
+        assert!(output.status.success(), "{filter}: {}", text(&output.stderr));
+        let results = results(place.path());
+        assert_eq!(results.len(), count, "{filter}");
+        for (record, device) in results.iter().zip(["virtio-net", "e1000"]) {
+            assert_eq!(record["device"], device);
+            assert_eq!(record.get("block_size"), None);
+            assert!(record["frame_size"].as_u64().unwrap() >= 64);
+            assert!(record["operations"].as_u64().unwrap() > 0, "{filter}: {record}");
+            assert_eq!(
+                (&record["frames_lost"], &record["frames_reordered"]),
+                (&0.into(), &0.into())
+            );
+        }
+    }
+    // Nothing is made for networks but the results.
+    assert_eq!(std::fs::read_dir(place.path().join("target/paraslot")).unwrap().count(), 1);
+}
+
+#[test]
+fn two_machines_are_joined_by_a_wire() {
+    if let Some(reason) = no_kvm() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let place = TempDir::new().unwrap();
+    let output = paraslot(place.path(), &["--quick", "--filter", "wire/1514"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let results = results(place.path());
+    assert_eq!(results.len(), 2);
+    for record in &results {
+        assert_eq!((&record["workload"], &record["path"]), (&"wire".into(), &"event".into()));
+        assert!(record["operations"].as_u64().unwrap() > 0);
+        assert_eq!(record["frames_lost"], 0);
+        // Into the wire and out of it.
+        let copied = record["copied_bytes_per_op"].as_f64().unwrap();
+        assert!(copied > 1514.0, "{copied}");
+    }
 }
 
 #[test]
@@ -279,5 +340,33 @@ fn a_peer_runs_the_same_guest() {
     assert!(results[1]["operations"].as_u64().unwrap() > 0);
     for unmeasured in ["exits_per_op", "host_cpu_ns_per_op", "copied_bytes_per_op"] {
         assert_eq!(results[1][unmeasured], Value::Null, "{unmeasured}");
+    }
+
+    let arguments = [
+        "--quick",
+        "--peer",
+        "qemu",
+        "--device",
+        "virtio-net,verify=off",
+        "--device",
+        "e1000,verify=off",
+        "--filter",
+        "event/tx/64/b32",
+    ];
+    let output = paraslot(place.path(), &arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let results = self::results(place.path());
+    let who = |record: &Value| (record["vmm"].clone(), record["device"].clone());
+    let expected = ["paraslot", "paraslot", "qemu", "qemu"].into_iter().zip([
+        "virtio-net",
+        "e1000",
+        "virtio-net",
+        "e1000",
+    ]);
+    let expected: Vec<_> = expected.map(|(vmm, device)| (vmm.into(), device.into())).collect();
+    assert_eq!(results.iter().map(who).collect::<Vec<_>>(), expected);
+    for record in &results {
+        assert!(record["operations"].as_u64().unwrap() > 0);
+        assert_eq!(record["backend"], "backend=sink,verify=off");
     }
 }

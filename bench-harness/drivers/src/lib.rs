@@ -11,18 +11,22 @@
 pub mod ahci;
 mod disk;
 mod dma;
+pub mod e1000;
 mod error;
+mod nic;
 pub mod pci;
 mod platform;
 #[cfg(test)]
 mod testing;
 pub mod virtio;
 pub mod virtio_blk;
+pub mod virtio_net;
 mod window;
 pub mod workload;
 
 pub use disk::{Completion, Completions, Disk, Failed, MAX_DEPTH, Op};
 pub use dma::DmaRegion;
 pub use error::Error;
+pub use nic::{Arrival, Known, Nic, Offers, Task};
 pub use platform::{Bdf, MsiMessage, Platform};
 pub use window::{Accesses, Window};

@@ -66,6 +66,14 @@ pub trait Platform {
 
     /// The message that raises interrupt `index`, 0 to 31.
     fn interrupt_message(&self, index: u8) -> MsiMessage;
+    /// Has `function`'s pin INTA# raise interrupt `index` while it is asserted, level-triggered.
+    /// Returns whether the platform can.
+    fn connect_pin(&self, _function: Bdf, _index: u8) -> bool {
+        false
+    }
+    /// Ends the handling of interrupt `index`, which a pin raises: until this is called it is not
+    /// taken again; then it is, if the pin is asserted still. Messages need no such call.
+    fn end_of_interrupt(&self, _index: u8) {}
     /// How many times interrupt `index` was taken.
     fn interrupts_taken(&self, index: u8) -> u64;
     /// Sleeps until interrupt `index` has been taken more than `seen` times, or about a second has

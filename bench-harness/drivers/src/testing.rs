@@ -9,6 +9,7 @@ use core::ops::Range;
 use core::ptr::NonNull;
 use std::alloc::{Layout, alloc_zeroed};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::vec::Vec;
 
 use paraslot_protocol::Phase;
@@ -21,7 +22,15 @@ pub(crate) struct Config {
     pub(crate) writable: [u32; 64],
 }
 
-/// The machine. There is nothing behind its BARs.
+/// A device's registers, of 32 bits.
+pub(crate) trait Registers {
+    fn read(&self, fake: &Fake, offset: u64) -> u32;
+    fn write(&self, fake: &Fake, offset: u64, value: u32);
+}
+
+type Attached = (Range<u64>, Rc<dyn Registers>);
+
+/// The machine. There is nothing behind its BARs but what [`Fake::attach`] puts there.
 pub(crate) struct Fake {
     pub(crate) functions: RefCell<BTreeMap<(u8, u8), Config>>,
     pub(crate) config_accesses: Cell<usize>,
@@ -30,7 +39,12 @@ pub(crate) struct Fake {
     pub(crate) phases: RefCell<Vec<Phase>>,
     /// Bytes that can still be allocated.
     pub(crate) memory: Cell<usize>,
+    /// The interrupts that devices' pins were connected to, and how often handling was ended.
+    pub(crate) pins: RefCell<BTreeMap<u8, u8>>,
+    pub(crate) ended: Cell<u64>,
     now: Cell<u64>,
+    regions: RefCell<Vec<DmaRegion>>,
+    devices: RefCell<Vec<Attached>>,
 }
 
 impl Fake {
@@ -42,8 +56,39 @@ impl Fake {
             interrupts: Cell::new(0),
             phases: RefCell::default(),
             memory: Cell::new(64 << 20),
+            pins: RefCell::default(),
+            ended: Cell::new(0),
             now: Cell::new(0),
+            regions: RefCell::default(),
+            devices: RefCell::default(),
         }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&self, cycles: u64) {
+        self.now.set(self.now.get() + cycles);
+    }
+
+    /// Puts registers where a BAR has been placed by [`bar`](Self::bar).
+    pub(crate) fn attach(&self, address: u64, len: u64, device: Rc<dyn Registers>) {
+        self.devices.borrow_mut().push((address..address + len, device));
+    }
+
+    fn device(&self, address: u64) -> Option<(Rc<dyn Registers>, u64)> {
+        let devices = self.devices.borrow();
+        let (range, device) = devices.iter().find(|(range, _)| range.contains(&address))?;
+        Some((device.clone(), address - range.start))
+    }
+
+    /// The memory that a device reaches at `physical`, and the offset in it. What was never allocated
+    /// is none of a device's business.
+    pub(crate) fn at(&self, physical: u64) -> (DmaRegion, usize) {
+        let regions = self.regions.borrow();
+        let inside = |region: &&DmaRegion| {
+            (region.physical(0)..region.physical(region.len())).contains(&physical)
+        };
+        let region = regions.iter().find(inside).expect("a device is given memory");
+        (region.clone(), usize::try_from(physical - region.physical(0)).unwrap())
     }
 
     /// Adds a function of header type 0 (with bit 7, of a multi-function device).
@@ -92,12 +137,17 @@ impl Platform for Fake {
     fn read16(&self, _address: u64) -> u16 {
         u16::MAX
     }
-    fn read32(&self, _address: u64) -> u32 {
-        u32::MAX
+    fn read32(&self, address: u64) -> u32 {
+        let device = self.device(address);
+        device.map_or(u32::MAX, |(device, offset)| device.read(self, offset))
     }
     fn write8(&self, _address: u64, _value: u8) {}
     fn write16(&self, _address: u64, _value: u16) {}
-    fn write32(&self, _address: u64, _value: u32) {}
+    fn write32(&self, address: u64, value: u32) {
+        if let Some((device, offset)) = self.device(address) {
+            device.write(self, offset, value);
+        }
+    }
     fn bar_space(&self) -> Range<u64> {
         self.bar_space.clone()
     }
@@ -107,7 +157,9 @@ impl Platform for Fake {
         // SAFETY: the layout's size is not 0.
         let memory = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         // SAFETY: the memory is page-aligned, valid, never freed, and nobody else's.
-        Some(unsafe { DmaRegion::new(memory, memory.as_ptr() as u64, len) })
+        let region = unsafe { DmaRegion::new(memory, memory.as_ptr() as u64, len) };
+        self.regions.borrow_mut().push(region.clone());
+        Some(region)
     }
     fn tsc(&self) -> u64 {
         self.now.set(self.now.get() + 1);
@@ -121,6 +173,13 @@ impl Platform for Fake {
     }
     fn interrupt_message(&self, index: u8) -> MsiMessage {
         MsiMessage { address: 0xfee0_0000, data: u32::from(index) }
+    }
+    fn connect_pin(&self, function: Bdf, index: u8) -> bool {
+        self.pins.borrow_mut().insert(function.device, index);
+        index < 16
+    }
+    fn end_of_interrupt(&self, _index: u8) {
+        self.ended.set(self.ended.get() + 1);
     }
     fn interrupts_taken(&self, _index: u8) -> u64 {
         self.interrupts.get()

@@ -4,7 +4,13 @@ use core::arch::global_asm;
 
 global_asm!(include_str!("boot.s"));
 
-/// First vector of the platform's interrupts.
+/// First vector of the platform's interrupts when pins raise them. All are in one priority class, so
+/// that a second is not taken while one is in service, and in the lowest, so that messages and the
+/// timer are.
+pub(crate) const PIN_VECTOR: u8 = 0x20;
+/// Interrupts that pins can raise.
+pub(crate) const PIN_VECTORS: u8 = 16;
+/// First vector of the platform's interrupts when messages raise them.
 pub(crate) const DEVICE_VECTOR: u8 = 0x40;
 /// Interrupts that devices can have.
 pub(crate) const DEVICE_VECTORS: u8 = 32;
@@ -16,6 +22,11 @@ pub(crate) const SPURIOUS_VECTOR: u8 = 0x6f;
 unsafe extern "C" {
     /// How often each interrupt was taken; the stubs count.
     pub(crate) static mut interrupt_counts: [u64; DEVICE_VECTORS as usize + 1];
+    /// Which of the pins' interrupts were taken and have not been ended; the stubs set.
+    pub(crate) static mut pins_in_service: [u8; PIN_VECTORS as usize];
+    /// What a stub writes to the I/O APIC's window when a pin's interrupt is taken again before it has
+    /// been ended; nothing if 0.
+    pub(crate) static mut edge_redirection: u32;
     /// The time stamp counter's frequency in kHz as the hypervisor says, 0 if it does not.
     static hypervisor_tsc_khz: u32;
     /// The page directory pointers of the first 512 GiB.

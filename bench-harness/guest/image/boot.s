@@ -9,7 +9,9 @@
 .set TABLES, 0x201000
 .set VECTORS, 0x70
 
-.set DEVICE_VECTOR, 0x40        # the platform's interrupts 0 to 31
+.set PINS, 16                   # the platform's interrupts that pins can raise, from PIN_VECTOR on
+.set PIN_VECTOR, 0x20
+.set DEVICE_VECTOR, 0x40        # the platform's interrupts 0 to 31, when messages raise them
 .set TIMER_VECTOR, 0x60
 .set SPURIOUS_VECTOR, 0x6f
 
@@ -53,14 +55,31 @@ stubs:
     iretq
 .endm
 
+# Counts, but does not acknowledge: the pin stays asserted until its driver has seen to the cause, so
+# that this would only bring the interrupt back. Until the driver ends it, it is not taken again.
+.macro pin number
+    .balign STUB_LEN
+    cmp byte ptr [pins_in_service + \number], 0
+    jne taken_again
+    inc byte ptr [pins_in_service + \number]
+    inc qword ptr [interrupt_counts + 8 * \number]
+    iretq
+.endm
+
 .altmacro
 .set vector, 0
 .rept 32
     exception %vector
     .set vector, vector + 1
 .endr
+.set number, 0
+.rept PINS
+    pin %number
+    .set number, number + 1
+    .set vector, vector + 1
+.endr
 # Nobody has been given these.
-.rept 32
+.rept DEVICE_VECTOR - PIN_VECTOR - PINS
     .balign STUB_LEN
     push 0
     push vector
@@ -236,11 +255,28 @@ go_to_sleep:
     hlt
 1:  iretq
 
+# Only a local APIC that does not keep interrupts in service lets a pin's interrupt come here. While its
+# redirection is level-triggered, which it then is for an instant, it would come for ever.
+taken_again:
+    push rax
+    mov eax, dword ptr [edge_redirection]
+    test eax, eax
+    jz 1f
+    movabs dword ptr [0xfec00010], eax
+1:  pop rax
+    iretq
+
 .section .bss.boot, "aw", @nobits
 .balign 64
 .global interrupt_counts
 interrupt_counts:
     .skip 8 * 33                # the platform's, and the timer's
+.global pins_in_service
+pins_in_service:
+    .skip PINS
+.global edge_redirection
+edge_redirection:
+    .skip 16
 .global hypervisor_tsc_khz
 hypervisor_tsc_khz:
     .skip 8

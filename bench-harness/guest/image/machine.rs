@@ -128,6 +128,12 @@ impl Platform for Machine {
     fn interrupt_message(&self, index: u8) -> MsiMessage {
         self.interrupts.message(index)
     }
+    fn connect_pin(&self, function: Bdf, index: u8) -> bool {
+        pci::pin(function).is_some_and(|pin| self.interrupts.connect(pin, index))
+    }
+    fn end_of_interrupt(&self, index: u8) {
+        self.interrupts.end(index);
+    }
     fn interrupts_taken(&self, index: u8) -> u64 {
         self.interrupts.taken(index)
     }

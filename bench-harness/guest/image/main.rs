@@ -52,9 +52,9 @@ fn run(info: &StartInfo) -> Outcome {
             return Outcome::failed(Status::BadJob);
         }
     };
-    let machine = Machine::new(info, job.tsc_hz);
+    let machine = Machine::new(info, job.tsc_hz());
     let mut outcome = Outcome::default();
-    if let Err(failure) = workload::run_into(&machine, &job, &mut outcome) {
+    if let Err(failure) = workload::run_into(&machine, job, &mut outcome) {
         console::line(format_args!("{failure}"));
     }
     outcome

@@ -1,6 +1,8 @@
-//! Configuration space, by configuration mechanism 1: the first 256 bytes of it.
+//! Configuration space, by configuration mechanism 1: the first 256 bytes of it. And where functions'
+//! interrupt pins lead.
 
 use paraslot_drivers::Bdf;
+use paraslot_spec::pci::header::{INTERRUPT_PIN, VENDOR_ID};
 use paraslot_spec::pci::mechanism1::{ADDRESS, DATA, ENABLE};
 
 use crate::port;
@@ -30,4 +32,24 @@ pub(crate) fn write(function: Bdf, offset: u16, value: u32) {
         select(function, offset);
         port::write32(DATA, value);
     }
+}
+
+/// Host bridges of the machines whose routing is known, device ID first: QEMU's q35 and our own.
+const KNOWN_BRIDGES: [u32; 2] = [0x29c0_8086, 0x0008_1b36];
+/// The first pin of the I/O APIC that functions share on those, and how many there are.
+const FIRST_PIN: u8 = 20;
+const PINS: u8 = 4;
+/// From this device on, chipset registers say where pins lead.
+const FIRST_ROUTED: u8 = 25;
+
+/// The pin of the I/O APIC that `function`'s interrupt pin leads to. `None` if it has none, or if this
+/// machine's routing is not known.
+pub(crate) fn pin(function: Bdf) -> Option<u8> {
+    let bridge = read(Bdf::default(), VENDOR_ID);
+    let known = KNOWN_BRIDGES.contains(&bridge) && function.bus == 0;
+    let [_, pin, ..] = read(function, INTERRUPT_PIN & !3).to_le_bytes();
+    if !known || function.device >= FIRST_ROUTED || !(1..=4).contains(&pin) {
+        return None;
+    }
+    Some(FIRST_PIN + (function.device + pin - 1) % PINS)
 }

@@ -10,9 +10,12 @@ pub mod frame;
 mod histogram;
 mod job;
 mod outcome;
+pub mod traffic;
 
 pub use histogram::{BUCKETS, Histogram, bucket_of, bucket_range};
-pub use job::{Access, Completion, Device, Job, JobError};
+pub use job::{
+    Access, Class, Completion, Device, DiskJob, Job, JobError, MAX_BATCH, NetJob, Traffic,
+};
 pub use outcome::{Header, Outcome, OutcomeError, Status};
 
 /// I/O ports that the guest writes.

@@ -74,7 +74,7 @@ pub struct Header {
     pub tsc_hz: U64,
     /// Largest latency.
     pub max_latency: U64,
-    /// Doorbells rung; for AHCI, writes to PxCI.
+    /// Doorbells rung; for AHCI, writes to PxCI; for e1000, to TDT and RDT.
     pub doorbells: U64,
     /// Register accesses of any kind, doorbells included.
     pub register_accesses: U64,
@@ -84,6 +84,10 @@ pub struct Header {
     pub verified: U64,
     /// Operations that failed or whose data was wrong.
     pub errors: U64,
+    /// Frames that were sent and are missing, by their numbers; for disks 0.
+    pub lost: U64,
+    /// Frames that came after one with a higher number; for disks 0.
+    pub reordered: U64,
 }
 
 /// One bucket of the latency histogram, as it is sent.

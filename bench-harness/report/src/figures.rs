@@ -1,9 +1,14 @@
 //! Figures as text.
 
-use crate::{Comparison, Completion, Latency, Manifest, Path, Record, Size, Verdict, coverage};
+use crate::{
+    Comparison, Completion, Latency, Manifest, Measure, Path, Record, Size, Verdict, coverage,
+};
 
 /// Shown for what was not measured.
 pub(crate) const NOT_MEASURED: &str = "-";
+
+/// Bytes from which a frame is long enough for its bits to say more than its number.
+pub(crate) const LONG_FRAME: u64 = 1514;
 
 /// Thousands a second, to three or four digits.
 pub(crate) fn thousands(per_second: f64) -> String {
@@ -13,6 +18,11 @@ pub(crate) fn thousands(per_second: f64) -> String {
 /// Millions of bytes a second.
 pub(crate) fn megabytes(bytes_per_second: f64) -> String {
     digits(bytes_per_second / 1e6)
+}
+
+/// Thousands of millions of bits a second.
+pub(crate) fn gigabits(bytes_per_second: f64) -> String {
+    digits(bytes_per_second * 8.0 / 1e9)
 }
 
 /// Microseconds, from nanoseconds.
@@ -112,28 +122,65 @@ pub(crate) struct Row {
 pub(crate) struct Group<'a> {
     pub(crate) title: String,
     pub(crate) size: Size,
+    /// Whether a fixed load was offered.
+    pub(crate) offered: bool,
     pub(crate) rows: Vec<(Row, Vec<&'a Record>)>,
 }
 
-/// The records, grouped by workload and backend in the order in which these first appear; in a group
-/// the rows are sorted, and in a row monitors come in the order in which they first appear,
+/// What the records of a group have in common.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Kind<'a> {
+    workload: &'a str,
+    size: Size,
+    offered: Option<u32>,
+    backend: &'a str,
+}
+
+impl<'a> Kind<'a> {
+    fn of(record: &'a Record) -> Self {
+        Self {
+            workload: &record.workload,
+            size: record.size,
+            offered: record.offered_per_second,
+            backend: &record.backend,
+        }
+    }
+
+    fn title(&self, with_backend: bool) -> String {
+        let (amount, unit) = match self.size {
+            Size::Block(amount) => (amount, "blocks"),
+            Size::Frame(amount) => (amount, "frames"),
+        };
+        let mut title = format!("{}, {} {unit}", self.workload, bytes(amount));
+        if let Some(offered) = self.offered {
+            title.push_str(&format!(", {offered} a second offered"));
+        }
+        if with_backend {
+            title.push_str(", ");
+            title.push_str(self.backend);
+        }
+        title
+    }
+}
+
+/// The records, grouped by workload, load and backend in the order in which these first appear; in a
+/// group the rows are sorted, and in a row monitors come in the order in which they first appear,
 /// paravirtual devices first.
 pub(crate) fn groups(records: &[Record]) -> Vec<Group<'_>> {
-    let kind = |record: &Record| (record.workload.clone(), record.size, record.backend.clone());
     let mut kinds = Vec::new();
     let mut monitors: Vec<&str> = Vec::new();
     for record in records {
-        if !kinds.contains(&kind(record)) {
-            kinds.push(kind(record));
+        if !kinds.contains(&Kind::of(record)) {
+            kinds.push(Kind::of(record));
         }
         if !monitors.contains(&record.vmm.as_str()) {
             monitors.push(&record.vmm);
         }
     }
-    let one_backend = kinds.windows(2).all(|pair| pair[0].2 == pair[1].2);
-    let group = |wanted: &(String, Size, String)| {
+    let one_backend = kinds.windows(2).all(|pair| pair[0].backend == pair[1].backend);
+    let group = |wanted: &Kind<'_>| {
         let mut rows: Vec<(Row, Vec<&Record>)> = Vec::new();
-        for record in records.iter().filter(|record| kind(record) == *wanted) {
+        for record in records.iter().filter(|record| Kind::of(record) == *wanted) {
             let row =
                 Row { depth: record.queue_depth, completion: record.completion, path: record.path };
             match rows.iter_mut().find(|(other, _)| *other == row) {
@@ -147,27 +194,48 @@ pub(crate) fn groups(records: &[Record]) -> Vec<Group<'_>> {
                 (monitors.iter().position(|name| *name == record.vmm), record.family)
             });
         }
-        let (workload, size, backend) = wanted;
-        let (amount, unit) = match *size {
-            Size::Block(amount) => (amount, "blocks"),
-            Size::Frame(amount) => (amount, "frames"),
-        };
-        let mut title = format!("{workload}, {} {unit}", bytes(amount));
-        if !one_backend {
-            title.push_str(", ");
-            title.push_str(backend);
+        Group {
+            title: wanted.title(!one_backend),
+            size: wanted.size,
+            offered: wanted.offered.is_some(),
+            rows,
         }
-        Group { title, size: *size, rows }
     };
     kinds.iter().map(group).collect()
 }
 
-/// The comparison that `record` is the paravirtual side of, if there is one.
+/// The comparison of that figure that `record` is the paravirtual side of, if there is one.
 pub(crate) fn comparison_of<'a, 'b>(
     comparisons: &'b [Comparison<'a>],
     record: &Record,
+    measure: Measure,
 ) -> Option<&'b Comparison<'a>> {
-    comparisons.iter().find(|comparison| std::ptr::eq(comparison.paravirtual, record))
+    comparisons.iter().find(|comparison| {
+        std::ptr::eq(comparison.paravirtual, record) && comparison.measure == measure
+    })
+}
+
+/// What there is to say of frames that did not arrive, or not in their order.
+pub(crate) fn missing(record: &Record) -> Option<String> {
+    let (lost, reordered) = (record.frames_lost.unwrap_or(0), record.frames_reordered.unwrap_or(0));
+    if lost == 0 && reordered == 0 {
+        return None;
+    }
+    let mut parts = Vec::new();
+    for (count, what) in [(lost, "lost"), (reordered, "out of order")] {
+        if count != 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    }
+    Some(format!(
+        "{}, batch {}, {}, {}: {} of {} frames",
+        device(record),
+        record.queue_depth,
+        record.completion,
+        record.path,
+        parts.join(" and "),
+        record.operations.saturating_add(lost),
+    ))
 }
 
 /// Sentences that explain the figures: how sure the intervals are, and the marks on ratios.
@@ -191,6 +259,7 @@ pub(crate) fn legend(records: &[Record], comparisons: &[Comparison<'_>]) -> Vec<
             )
         });
     }
+    lines.extend(terms(records).map(str::to_owned));
     let has = |verdict| comparisons.iter().any(|comparison| comparison.verdict == verdict);
     if has(Verdict::WithinNoise) {
         lines.push("~ difference within the noise: the intervals overlap.".into());
@@ -199,6 +268,25 @@ pub(crate) fn legend(records: &[Record], comparisons: &[Comparison<'_>]) -> Vec<
         lines.push("? too few runs to tell a difference from noise.".into());
     }
     lines
+}
+
+/// What the words in networks' tables mean.
+fn terms(records: &[Record]) -> impl Iterator<Item = &'static str> {
+    let has = |test: fn(&Record) -> bool| records.iter().any(test);
+    let frames = has(|record| matches!(record.size, Size::Frame(_))).then_some(
+        "kpps: thousand frames a second; of rr, round trips. batch: frames handed over at once.",
+    );
+    let long = has(|record| matches!(record.size, Size::Frame(bytes) if bytes >= LONG_FRAME))
+        .then_some("Gbit/s: of frames as they are in memory.");
+    let offered: &[_] = if has(|record| record.offered_per_second.is_some()) {
+        &[
+            "With a load offered, latency is from when a frame was due. The ratios are of latencies:",
+            "the emulated device's for each unit of the paravirtual one's.",
+        ]
+    } else {
+        &[]
+    };
+    frames.into_iter().chain(long).chain(offered.iter().copied())
 }
 
 /// How a report begins: what it was measured on, in lines.

@@ -14,6 +14,7 @@
 //! assert_eq!(report, again);
 //! ```
 
+mod column;
 mod compare;
 mod figures;
 mod latency;
@@ -27,7 +28,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use compare::{Comparison, Verdict, comparisons};
+pub use compare::{Comparison, Measure, Verdict, comparisons};
 pub use latency::{Latency, LatencyCounts};
 pub use manifest::{Guest, Manifest, Pinning};
 pub use markdown::markdown;

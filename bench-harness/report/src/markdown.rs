@@ -2,32 +2,47 @@
 
 use std::fmt::Write;
 
-use crate::figures::{self, NOT_MEASURED};
-use crate::{Record, Report, comparisons};
+use crate::column::Column;
+use crate::figures::{self, Group};
+use crate::{Measure, Report, Size, comparisons};
 
-/// The columns, and which of them hold text.
-const COLUMNS: [(&str, bool); 20] = [
-    ("QD", false),
-    ("completion", true),
-    ("path", true),
-    ("device", true),
-    ("thousand/s", false),
-    ("interval", false),
-    ("MB/s", false),
-    ("p50 µs", false),
-    ("p90 µs", false),
-    ("p99 µs", false),
-    ("p99.9 µs", false),
-    ("max µs", false),
-    ("exits/op", false),
-    ("doorbells/op", false),
-    ("interrupts/op", false),
-    ("host CPU µs/op", false),
-    ("guest cycles/op", false),
-    ("copied bytes/op", false),
-    ("runs", false),
-    ("ratio (range)", false),
-];
+/// The columns that a group has, with their headers.
+fn columns(group: &Group<'_>) -> Vec<(&'static str, Column)> {
+    let network = matches!(group.size, Size::Frame(_));
+    let mut columns = vec![
+        (if network { "batch" } else { "QD" }, Column::Depth),
+        ("completion", Column::Completion),
+        ("path", Column::Path),
+        ("device", Column::Device),
+        ("thousand/s", Column::Rate),
+        ("interval", Column::Interval),
+        if network { ("Gbit/s", Column::Gigabits) } else { ("MB/s", Column::Megabytes) },
+        ("p50 µs", Column::P50),
+        ("p90 µs", Column::P90),
+        ("p99 µs", Column::P99),
+        ("p99.9 µs", Column::P999),
+        ("max µs", Column::Longest),
+        ("exits/op", Column::Exits),
+        ("doorbells/op", Column::Doorbells),
+        ("interrupts/op", Column::Interrupts),
+        ("host CPU µs/op", Column::HostCpu),
+        ("guest cycles/op", Column::GuestCycles),
+        ("copied bytes/op", Column::Copied),
+    ];
+    if network {
+        columns.extend([("lost", Column::Lost), ("out of order", Column::Reordered)]);
+    }
+    columns.push(("runs", Column::Runs));
+    if group.offered {
+        columns.extend([
+            ("p50 ratio (range)", Column::RatioWithRange(Measure::P50)),
+            ("p99 ratio (range)", Column::RatioWithRange(Measure::P99)),
+        ]);
+    } else {
+        columns.push(("ratio (range)", Column::RatioWithRange(Measure::Rate)));
+    }
+    columns
+}
 
 /// The report as a Markdown document: everything that the records hold.
 pub fn markdown(report: &Report) -> String {
@@ -51,15 +66,16 @@ pub fn markdown(report: &Report) -> String {
     }
     for group in figures::groups(&report.results) {
         line(&format!("\n## {}\n", escape(&group.title)));
-        line(&row(COLUMNS.iter().map(|(name, _)| (*name).to_owned())));
-        line(&row(COLUMNS.iter().map(|(_, text)| if *text { ":--" } else { "--:" }.to_owned())));
+        let columns = columns(&group);
+        line(&row(columns.iter().map(|(name, _)| (*name).to_owned())));
+        let rule = |(_, column): &(_, Column)| if column.is_text() { ":--" } else { "--:" };
+        line(&row(columns.iter().map(|column| rule(column).to_owned())));
         for record in group.rows.iter().flat_map(|(_, records)| records) {
-            let ratio =
-                figures::comparison_of(&compared, record).map_or_else(String::new, |comparison| {
-                    let range = figures::range(comparison);
-                    format!("{}{range}", figures::ratio(comparison))
-                });
-            line(&row(cells(record).into_iter().chain([ratio])));
+            line(&row(columns.iter().map(|(_, column)| match column {
+                // The one that holds a name from the outside.
+                Column::Device => escape(&column.cell(record, &compared)),
+                column => column.cell(record, &compared),
+            })));
         }
     }
     line("");
@@ -70,33 +86,6 @@ pub fn markdown(report: &Report) -> String {
         "The ratio is operations a second of the paravirtual device for each of the emulated one.",
     );
     text
-}
-
-/// All cells but the ratio.
-fn cells(record: &Record) -> [String; 19] {
-    let rate = record.ops_per_second;
-    let latency = |pick| figures::latency(record, pick);
-    [
-        record.queue_depth.to_string(),
-        record.completion.to_string(),
-        record.path.to_string(),
-        escape(&figures::device(record)),
-        figures::thousands(rate.median),
-        figures::interval(record),
-        figures::megabytes(record.bytes_per_second.median),
-        latency(|latency| latency.p50),
-        latency(|latency| latency.p90),
-        latency(|latency| latency.p99),
-        latency(|latency| latency.p999),
-        latency(|latency| latency.max),
-        figures::per_op(record.exits_per_op),
-        figures::per_op(record.doorbells_per_op),
-        figures::per_op(record.interrupts_per_op),
-        record.host_cpu_ns_per_op.map_or_else(|| NOT_MEASURED.into(), figures::microseconds),
-        figures::whole(record.guest_cycles_per_op),
-        figures::whole(record.copied_bytes_per_op),
-        record.runs.to_string(),
-    ]
 }
 
 fn row(cells: impl Iterator<Item = String>) -> String {

@@ -92,8 +92,13 @@ pub struct Record {
     /// Bytes of one operation.
     #[serde(flatten)]
     pub size: Size,
-    /// Operations kept in flight.
+    /// Operations kept in flight. Of networks, frames handed over at once; of requests, also the most
+    /// that are unanswered.
     pub queue_depth: u32,
+    /// Operations offered a second, each at its own time whether or not the ones before are done
+    /// with; `None` for as many as go. Latency is then from that time on.
+    #[serde(default)]
+    pub offered_per_second: Option<u32>,
     /// Queues that the driver used.
     pub queues: u32,
     /// Who ran the device: `paraslot`, `qemu`, or `none` without a virtual machine.
@@ -112,6 +117,12 @@ pub struct Record {
     pub bytes_per_second: Distribution,
     /// Time from an operation's submission to its completion, in nanoseconds.
     pub latency_ns: Option<Latency>,
+    /// The runs' own medians of that.
+    #[serde(default)]
+    pub p50_ns: Option<Distribution>,
+    /// The latencies that 99 % of a run's operations did not exceed.
+    #[serde(default)]
+    pub p99_ns: Option<Distribution>,
     /// Exits of the virtual processor to user space.
     pub exits_per_op: Option<f64>,
     /// Doorbells that the driver rang. The path says where they are taken: with an exit each on
@@ -128,4 +139,10 @@ pub struct Record {
     /// Bytes that the device's side copied between guest memory and memory of its own. What the
     /// host's kernel copies does not count.
     pub copied_bytes_per_op: Option<f64>,
+    /// Frames that were sent and did not arrive, in all runs; `None` for disks.
+    #[serde(default)]
+    pub frames_lost: Option<u64>,
+    /// Frames that arrived after one that was sent later, likewise.
+    #[serde(default)]
+    pub frames_reordered: Option<u64>,
 }

@@ -2,15 +2,16 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::figures::{self, NOT_MEASURED};
-use crate::{Family, Report, Size, comparisons};
+use crate::column::Column;
+use crate::figures::{self, Group, LONG_FRAME};
+use crate::{Comparison, Measure, Report, Size, comparisons};
 
 /// Columns of the terminal that the table may use.
 const WIDTH: u16 = 100;
 
 /// The report as text for a terminal: at most 100 columns wide, a table for each workload, and in it
 /// the devices that did the same work below each other, with the ratio of the paravirtual one to the
-/// emulated one.
+/// emulated one. Below a network's table is what was lost on the way.
 pub fn table(report: &Report) -> String {
     let compared = comparisons(&report.results);
     let mut text = String::new();
@@ -25,68 +26,75 @@ pub fn table(report: &Report) -> String {
         line(&["! ", note]);
     }
     for group in figures::groups(&report.results) {
-        let rate = match group.size {
-            Size::Block(_) => "kIOPS",
-            Size::Frame(_) => "kpps",
-        };
-        let mut table = Table::new();
-        table
-            .force_no_tty()
-            .load_preset(presets::NOTHING)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(WIDTH)
-            .set_header([
-                "QD",
-                "completion",
-                "path",
-                "device",
-                rate,
-                "interval",
-                "p50 µs",
-                "p99 µs",
-                "exits/op",
-                "CPU µs/op",
-                "ratio",
-            ]);
-        for (row, records) in &group.rows {
-            for (index, record) in records.iter().enumerate() {
-                // The key once, so that what belongs together is seen to.
-                let key = |text: String| if index == 0 { text } else { String::new() };
-                let rate = record.ops_per_second;
-                let latency = |pick| figures::latency(record, pick);
-                let ratio = figures::comparison_of(&compared, record).map(figures::ratio);
-                let none = || match record.family {
-                    Family::Paravirtual => NOT_MEASURED.into(),
-                    Family::Emulated | Family::Passthrough => String::new(),
-                };
-                table.add_row([
-                    key(row.depth.to_string()),
-                    key(row.completion.to_string()),
-                    key(row.path.to_string()),
-                    figures::device(record),
-                    figures::thousands(rate.median),
-                    figures::interval(record),
-                    latency(|latency| latency.p50),
-                    latency(|latency| latency.p99),
-                    figures::per_op(record.exits_per_op),
-                    record
-                        .host_cpu_ns_per_op
-                        .map_or_else(|| NOT_MEASURED.into(), figures::microseconds),
-                    ratio.unwrap_or_else(none),
-                ]);
-            }
+        line(&["\n", &group.title, "\n", &table_of(&group, &compared).trim_fmt()]);
+        let records = group.rows.iter().flat_map(|(_, records)| records);
+        for missing in records.filter_map(|record| figures::missing(record)) {
+            line(&["! ", &missing]);
         }
-        for (index, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((0, 1));
-            if index == 0 || index > 3 {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        line(&["\n", &group.title, "\n", &table.trim_fmt()]);
     }
     line(&[]);
     for sentence in figures::legend(&report.results, &compared) {
         line(&[&sentence]);
     }
     text
+}
+
+/// The columns that a group has, with their headers.
+fn columns(group: &Group<'_>) -> Vec<(&'static str, Column)> {
+    let (depth, rate) = match group.size {
+        Size::Block(_) => ("QD", "kIOPS"),
+        Size::Frame(_) => ("batch", "kpps"),
+    };
+    let mut columns = vec![
+        (depth, Column::Depth),
+        ("completion", Column::Completion),
+        ("path", Column::Path),
+        ("device", Column::Device),
+        (rate, Column::Rate),
+    ];
+    if !group.offered {
+        columns.push(("interval", Column::Interval));
+    }
+    match group.size {
+        Size::Frame(bytes) if bytes >= LONG_FRAME => columns.push(("Gbit/s", Column::Gigabits)),
+        Size::Frame(_) | Size::Block(_) => {
+            columns.extend([("p50 µs", Column::P50), ("p99 µs", Column::P99)]);
+        }
+    }
+    columns.extend([("exits/op", Column::Exits), ("CPU µs/op", Column::HostCpu)]);
+    if group.offered {
+        let ratio = |measure| Column::Ratio(measure);
+        columns.extend([("p50 ratio", ratio(Measure::P50)), ("p99 ratio", ratio(Measure::P99))]);
+    } else {
+        columns.push(("ratio", Column::Ratio(Measure::Rate)));
+    }
+    columns
+}
+
+fn table_of(group: &Group<'_>, compared: &[Comparison<'_>]) -> Table {
+    let columns = columns(group);
+    let mut table = Table::new();
+    table
+        .force_no_tty()
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(WIDTH)
+        .set_header(columns.iter().map(|(name, _)| *name));
+    for (_, records) in &group.rows {
+        for (index, record) in records.iter().enumerate() {
+            // The key once, so that what belongs together is seen to.
+            let cell = |(_, column): &(_, Column)| match column.is_key() && index > 0 {
+                true => String::new(),
+                false => column.cell(record, compared),
+            };
+            table.add_row(columns.iter().map(cell));
+        }
+    }
+    for (column, (_, shown)) in table.column_iter_mut().zip(&columns) {
+        column.set_padding((0, 1));
+        if !shown.is_text() {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
 }

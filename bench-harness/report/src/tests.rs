@@ -5,10 +5,14 @@ use serde_json::{Value, json};
 
 use crate::*;
 
+/// A median with an interval of ±2 %.
+fn around(median: f64) -> Distribution {
+    Distribution { median, low: median * 0.98, high: median * 1.02 }
+}
+
 /// A record of a read with `kilo` thousand operations a second, ±2 %, in `runs` runs.
 fn record(device: &str, kilo: f64, runs: u32) -> Record {
     let family = if device == "ahci" { Family::Emulated } else { Family::Paravirtual };
-    let around = |median: f64| Distribution { median, low: median * 0.98, high: median * 1.02 };
     let exits = if device == "ahci" { 7.0 } else { 1.0 };
     Record {
         device: device.into(),
@@ -18,6 +22,7 @@ fn record(device: &str, kilo: f64, runs: u32) -> Record {
         workload: "randread".into(),
         size: Size::Block(4096),
         queue_depth: 1,
+        offered_per_second: None,
         queues: 1,
         vmm: "paraslot".into(),
         backend: "backend=file".into(),
@@ -33,12 +38,16 @@ fn record(device: &str, kilo: f64, runs: u32) -> Record {
             p999: 96_000,
             max: 1_234_567,
         }),
+        p50_ns: None,
+        p99_ns: None,
         exits_per_op: Some(exits),
         doorbells_per_op: Some(1.0),
         interrupts_per_op: Some(0.996),
         host_cpu_ns_per_op: Some(15_820.0),
         guest_cycles_per_op: Some(2201.4),
         copied_bytes_per_op: Some(0.0),
+        frames_lost: None,
+        frames_reordered: None,
     }
 }
 
@@ -126,6 +135,95 @@ fn in_process() -> Report {
     Report::new(manifest, vec![bare("virtio-blk"), bare("ahci")])
 }
 
+/// A record of a network: `kilo` thousand frames of `bytes` a second.
+fn frames(device: &str, workload: &str, bytes: u32, kilo: f64) -> Record {
+    let mut frames = record("ahci", kilo, 3);
+    if device == "virtio-net" {
+        frames.family = Family::Paravirtual;
+    }
+    frames.device = device.into();
+    frames.workload = workload.into();
+    frames.size = Size::Frame(bytes.into());
+    frames.queue_depth = 32;
+    frames.backend = "backend=sink".into();
+    frames.bytes_per_second = around(kilo * 1e3 * f64::from(bytes));
+    frames.frames_lost = Some(0);
+    frames.frames_reordered = Some(0);
+    frames
+}
+
+/// As many frames as go, short and long, beside a peer; and a fixed load, at which frames are lost.
+fn networks() -> Report {
+    let paced = |device: &str, p50: f64, lost| {
+        let mut paced = frames(device, "rr", 64, 10.0);
+        paced.backend = "backend=loopback".into();
+        paced.offered_per_second = Some(10_000);
+        let around = |median| Distribution { median, low: median * 0.9, high: median * 1.1 };
+        paced.p50_ns = Some(around(p50));
+        paced.p99_ns = Some(around(p50 * 2.0));
+        paced.frames_lost = Some(lost);
+        paced.frames_reordered = Some(lost / 2);
+        paced
+    };
+    let results = vec![
+        frames("virtio-net", "tx", 64, 3210.0),
+        frames("e1000", "tx", 64, 321.0),
+        peer(frames("virtio-net", "tx", 64, 1500.0)),
+        frames("virtio-net", "tx", 1514, 1100.0),
+        frames("e1000", "tx", 1514, 310.0),
+        peer(frames("virtio-net", "tx", 1514, 900.0)),
+        peer(frames("e1000", "tx", 1514, 80.0)),
+        paced("virtio-net", 21_000.0, 0),
+        paced("e1000", 63_000.0, 7),
+    ];
+    Report::new(manifest(), results)
+}
+
+#[test]
+fn the_table_of_networks() {
+    assert_eq!(table(&networks()), include_str!("golden/networks.txt"));
+}
+
+#[test]
+fn the_document_of_networks() {
+    assert_eq!(markdown(&networks()), include_str!("golden/networks.md"));
+}
+
+/// A file that was written before there were networks.
+#[test]
+fn an_older_file_is_read() {
+    let older = Report::from_json(include_str!("golden/older.json")).unwrap();
+    assert_eq!(older, in_process());
+}
+
+/// At a fixed load whoever keeps up has the same rate: what differs is how long it takes.
+#[test]
+fn at_a_fixed_load_latencies_are_compared() {
+    let report = networks();
+    let found = comparisons(&report.results);
+    let paced: Vec<_> = found
+        .iter()
+        .filter(|comparison| comparison.paravirtual.offered_per_second.is_some())
+        .map(|comparison| (comparison.measure, comparison.ratio, comparison.verdict))
+        .collect();
+    let expected = [(Measure::P50, 3.0, Verdict::Faster), (Measure::P99, 3.0, Verdict::Faster)];
+    assert_eq!(paced, expected);
+    // Two of one load, or one without, have nothing to be compared in.
+    let mut other = report.results.clone();
+    other[7].offered_per_second = Some(20_000);
+    other[8].p50_ns = None;
+    assert!(comparisons(&other[7..]).is_empty());
+    other[7].offered_per_second = Some(10_000);
+    assert_eq!(comparisons(&other[7..]).len(), 1);
+}
+
+#[test]
+fn what_was_lost_is_said_below_its_table() {
+    let text = table(&networks());
+    assert!(text.contains("! e1000, batch 32, interrupt, trap: 7 lost and 3 out of order of"));
+    assert_eq!(text.matches(" lost").count(), 1);
+}
+
 #[test]
 fn the_table_of_a_small_set() {
     assert_eq!(table(&sample()), include_str!("golden/table.txt"));
@@ -150,6 +248,7 @@ fn the_file_of_a_small_set() {
 #[test]
 fn tables_fit_a_hundred_columns() {
     let mut wide = sample();
+    wide.results.extend(networks().results);
     for record in &mut wide.results {
         record.path = Path::Passthrough;
         record.ops_per_second = Distribution { median: 9.999e6, low: 9.998e6, high: 9.9999e6 };
@@ -158,7 +257,7 @@ fn tables_fit_a_hundred_columns() {
         record.exits_per_op = Some(12_345.678);
         record.host_cpu_ns_per_op = Some(1e12);
     }
-    for report in [&sample(), &in_process(), &wide] {
+    for report in [&sample(), &in_process(), &networks(), &wide] {
         for line in table(report).lines().skip_while(|line| !line.is_empty()) {
             assert!(line.chars().count() <= 100, "{line}");
         }
@@ -214,7 +313,8 @@ fn another_format_is_named_and_nonsense_refused() {
 fn only_what_did_the_same_is_compared() {
     let base = || record("ahci", 1.0, 3);
     let virtio = record("virtio-blk", 2.0, 3);
-    let changes: [fn(&mut Record); 8] = [
+    let changes: [fn(&mut Record); 9] = [
+        |other| other.offered_per_second = Some(1),
         |other| other.path = Path::Event,
         |other| other.completion = Completion::Poll,
         |other| other.workload = "read".into(),

@@ -17,9 +17,12 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
-use paraslot_device::{Executor, Host, ManualExecutor, Progress, ThreadExecutor, ThreadOptions};
+use paraslot_device::{
+    Clock, Executor, Host, ManualClock, ManualExecutor, Progress, SystemClock, ThreadExecutor,
+    ThreadOptions,
+};
 use paraslot_drivers::{Bdf as DriverBdf, DmaRegion, MsiMessage, Platform};
 use paraslot_pci::{Bdf, PciDevice, PlugError, RootBus, SharedDevice};
 use paraslot_protocol::Phase;
@@ -41,12 +44,13 @@ const BAR_SPACE: Range<u64> = 0xc000_0000..0xfec0_0000;
 /// First address that is given to drivers; what is below stays unused, so that address 0 is none.
 const FIRST: u64 = 0x10_0000;
 const PAGE: u64 = 4096;
-/// Nanoseconds that each look at the stepped clock takes.
-const LOOK: u64 = 100;
-/// Nanoseconds that pass when a driver waits and no worker gets any further.
-const IDLE: u64 = 10_000_000;
-/// Nanoseconds after which a wait for an interrupt is given up.
-const INTERRUPT_WAIT: u64 = 1_000_000_000;
+/// Time that each look at the stepped clock takes.
+const LOOK: Duration = Duration::from_nanos(100);
+/// Time that passes when a driver waits and no worker gets any further, unless a timer is set to an
+/// earlier one.
+const IDLE: Duration = Duration::from_millis(10);
+/// Time after which a wait for an interrupt is given up.
+const INTERRUPT_WAIT: Duration = Duration::from_secs(1);
 /// Rounds in which the workers are stepped until they are idle, at most: one that waits for its
 /// backend to stop never is.
 const ROUNDS: usize = 200;
@@ -121,9 +125,9 @@ enum Workers {
     Threads(Arc<ThreadExecutor>),
 }
 
-enum Clock {
-    Counted(AtomicU64),
-    Measured(Instant),
+enum Time {
+    Counted(ManualClock),
+    Measured(SystemClock),
 }
 
 /// A machine without a processor; see the [module](self).
@@ -136,7 +140,7 @@ pub struct InProcess {
     map: Arc<AddressMap>,
     controller: Arc<Controller>,
     workers: Workers,
-    clock: Clock,
+    time: Time,
     config: ConfigAccess,
     phases: Mutex<Vec<Phase>>,
 }
@@ -161,15 +165,15 @@ impl InProcess {
         let memory = Arc::new(memory);
         // Regions of it outlive the machine; see `allocate`.
         std::mem::forget(memory.clone());
-        let (workers, clock) = match &machine.run {
+        let (workers, time) = match &machine.run {
             Run::Stepped(rounds) => (
                 Workers::Stepped(ManualExecutor::new(), *rounds),
-                Clock::Counted(AtomicU64::new(0)),
+                Time::Counted(ManualClock::new()),
             ),
             Run::Threads(options) => {
                 let executor =
                     ThreadExecutor::new("device", options).map_err(BuildError::Threads)?;
-                (Workers::Threads(Arc::new(executor)), Clock::Measured(Instant::now()))
+                (Workers::Threads(Arc::new(executor)), Time::Measured(SystemClock::new()))
             }
         };
         let map = Arc::new(AddressMap::new(machine.doorbell_events, machine.read_windows));
@@ -181,7 +185,7 @@ impl InProcess {
             map,
             controller: Arc::new(Controller::new(machine.interrupt_events)),
             workers,
-            clock,
+            time,
             config: machine.config,
             phases: Mutex::default(),
         })
@@ -203,6 +207,14 @@ impl InProcess {
         match &self.workers {
             Workers::Stepped(executor, _) => Arc::new(executor.clone()),
             Workers::Threads(executor) => executor.clone(),
+        }
+    }
+
+    /// The time that the driver sees, for devices that go by one.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        match &self.time {
+            Time::Counted(clock) => Arc::new(clock.clone()),
+            Time::Measured(clock) => Arc::new(*clock),
         }
     }
 
@@ -248,8 +260,8 @@ impl InProcess {
         self.map.take_trace()
     }
 
-    /// Messages that the devices sent to where no interrupt is, and changes of INTx lines. Drivers
-    /// that use message-signalled interrupts cause neither.
+    /// Messages that the devices sent to where no interrupt is, and changes of INTx pins that no
+    /// driver has connected. Drivers that use message-signalled interrupts cause neither.
     pub fn stray_interrupts(&self) -> u64 {
         self.controller.strays()
     }
@@ -288,16 +300,25 @@ impl InProcess {
         };
         let rounds = rounds.unwrap_or(ROUNDS);
         let busy = (0..rounds).take_while(|_| executor.step_all() == Progress::More).count();
-        // Time passes for a driver that waits in vain.
-        if busy == 0 || busy == ROUNDS {
-            self.pass(IDLE);
+        if busy > 0 && busy < ROUNDS {
+            return Progress::More;
         }
-        if busy == 0 { Progress::Idle } else { Progress::More }
+        // Time passes for a driver that waits in vain, until something happens by itself.
+        let next = self.until_timer();
+        self.pass(next.unwrap_or(IDLE));
+        if busy == 0 && next.is_none() { Progress::Idle } else { Progress::More }
     }
 
-    fn pass(&self, nanoseconds: u64) {
-        if let Clock::Counted(now) = &self.clock {
-            now.fetch_add(nanoseconds, Ordering::Relaxed);
+    /// How long until a device's timer rings, if that is soon. One that has rung to no effect is not
+    /// waited for.
+    fn until_timer(&self) -> Option<Duration> {
+        let Time::Counted(clock) = &self.time else { return None };
+        clock.next().filter(|next| !next.is_zero() && *next <= INTERRUPT_WAIT)
+    }
+
+    fn pass(&self, time: Duration) {
+        if let Time::Counted(clock) = &self.time {
+            clock.advance(time);
         }
     }
 }
@@ -396,10 +417,15 @@ impl Platform for InProcess {
     }
 
     fn tsc(&self) -> u64 {
-        match &self.clock {
-            Clock::Counted(now) => now.fetch_add(LOOK, Ordering::Relaxed),
-            Clock::Measured(start) => u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
-        }
+        let now = match &self.time {
+            Time::Counted(clock) => {
+                let now = clock.now();
+                clock.advance(LOOK);
+                now
+            }
+            Time::Measured(clock) => clock.now(),
+        };
+        u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn tsc_hz(&self) -> u64 {
@@ -412,6 +438,15 @@ impl Platform for InProcess {
 
     fn interrupt_message(&self, index: u8) -> MsiMessage {
         interrupts::message(index)
+    }
+
+    fn connect_pin(&self, function: DriverBdf, index: u8) -> bool {
+        let DriverBdf { bus, device, function } = function;
+        self.controller.connect_pin(Bdf { bus, device, function }, index)
+    }
+
+    fn end_of_interrupt(&self, index: u8) {
+        self.controller.end(index);
     }
 
     fn interrupts_taken(&self, index: u8) -> u64 {

@@ -19,9 +19,10 @@ use crate::{Path, VmError};
 
 /// Pins of the I/O APIC; global interrupt numbers from here on are messages.
 const PINS: u32 = 24;
-/// Pins for INTx: the last eight, in turn by device number.
-const FIRST_INTX_PIN: u8 = 16;
-const INTX_PINS: u8 = 8;
+/// Pins for INTx: the last four, in turn by device number, as QEMU's q35 has it for devices below 25
+/// (PIRQ E to H of its ICH9), so that one guest knows both.
+const FIRST_INTX_PIN: u8 = 20;
+const INTX_PINS: u8 = 4;
 /// Global interrupt numbers that KVM has.
 const NUMBERS: u32 = 4096;
 
@@ -210,6 +211,11 @@ impl MsiSink for Messages {
 }
 
 /// A function's INTx pin. Functions share the machine's pins, so each keeps its own level.
+///
+/// A level is set by ioctl on either path, by whichever thread changes it. An irqfd has no level: it
+/// raises a pin for an instant, or (with a resampling eventfd) until the guest acknowledges it, and
+/// then has to be told again. A device that says when its line falls would have to be made to forget
+/// that. What it would save is the ioctl of a thread that is not the vCPU's.
 struct Pin {
     interrupts: Arc<Interrupts>,
     index: u8,

@@ -61,8 +61,8 @@ pub struct Run {
 /// It has memory from 0 up, at most 3 GiB of it below 4 GiB; a host bridge at 00:00.0; configuration
 /// mechanism 1 and ECAM (256 MiB at 0xe000_0000); the guest's ports
 /// ([`paraslot_protocol::port`]); and nothing else: no firmware, no timer but the local APIC's, no
-/// ACPI. The guest finds all of that in its PVH start info or knows it. INTx of device `d` is pin
-/// `16 + d % 8` of the I/O APIC. An access where nothing is reads as ones and writes nowhere.
+/// ACPI. The guest finds all of that in its PVH start info or knows it. INTA# of device `d` is pin
+/// `20 + d % 4` of the I/O APIC, as on QEMU's q35. An access where nothing is reads as ones and writes nowhere.
 ///
 /// ```no_run
 /// # use std::time::Duration;

@@ -2,10 +2,14 @@
 
 mod common;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::device::TestDevice;
 use common::program::Program;
 use common::{check, kvm, machine, said};
+use paraslot_device::ManualExecutor;
+use paraslot_pci::Bdf;
 use paraslot_protocol::{Phase, Status};
 use paraslot_vmm::{Exits, Path, Vm, VmConfig, VmError};
 
@@ -40,6 +44,23 @@ fn the_guest_s_checks_of_itself_pass() {
         let run = check(Path::Event, name).unwrap();
         assert_eq!(said(&run.console).1, Some(Status::Ok), "{name}: {:?}", said(&run.console).0);
         assert_eq!(run.exit_code, 0, "{name}");
+    }
+}
+
+#[test]
+fn a_pin_interrupts_the_guest_until_it_is_served() {
+    if !kvm() {
+        return;
+    }
+    // Every pin, on either path.
+    for (slot, path) in [(1, Path::Event), (2, Path::Trap), (7, Path::Event), (24, Path::Trap)] {
+        let mut vm = machine(path);
+        let host = vm.host(Bdf::root(slot), Arc::new(ManualExecutor::new()));
+        let (device, _) = TestDevice::new(&host);
+        vm.plug(Bdf::root(slot), Arc::new(Mutex::new(device))).unwrap();
+        vm.load(paraslot_guest::IMAGE, "check=pin").unwrap();
+        let run = vm.run(common::LIMIT, &mut |_| ()).unwrap();
+        assert_eq!(said(&run.console), (vec![], Some(Status::Ok)), "slot {slot}");
     }
 }
 

@@ -203,7 +203,7 @@ fn intx_reaches_its_pin() {
     const IO_APIC_SELECT: u32 = 0xfec0_0000;
     const IO_APIC_DATA: u32 = 0xfec0_0010;
     const LEVEL: u32 = 1 << 15;
-    let redirection = 0x10 + 2 * (16 + u32::from(SLOT));
+    let redirection = 0x10 + 2 * (20 + u32::from(SLOT % 4));
     for path in [Path::Event, Path::Trap] {
         let (mut vm, _) = with_device(path);
         let program = ready()

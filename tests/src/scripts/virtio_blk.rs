@@ -1,14 +1,11 @@
 //! virtio-blk behind the PCI transport.
 
-use paraslot_spec::pci::{capability, header};
-use paraslot_spec::virtio::Status;
-use paraslot_spec::virtio::pci::{Capability, CommonCfg, cfg_type};
 use paraslot_spec::virtio::split::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, Descriptor};
 use paraslot_spec::virtio_blk::RequestHeader;
-use std::mem::offset_of;
+use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, IntoBytes};
 
+use super::virtio::Transport;
 use crate::bench::Bench;
 use crate::fuzz::{Input, Script};
 
@@ -23,7 +20,7 @@ const DATA: u64 = 0x8000;
 /// Drives one queue of a virtio-blk device, wrongly.
 #[derive(Default)]
 pub struct VirtioBlkScript {
-    structures: Vec<Capability>,
+    transport: Transport,
     avail_idx: u16,
     registers: bool,
 }
@@ -33,66 +30,19 @@ impl VirtioBlkScript {
     pub fn registers() -> Self {
         Self { registers: true, ..Self::default() }
     }
-
-    fn place(&self, kind: u8) -> (u8, u64) {
-        let found = self.structures.iter().find(|structure| structure.cfg_type == kind);
-        let found = found.expect("the transport has all structures");
-        (found.bar, u64::from(found.offset.get()))
-    }
-
-    fn common(&self, bench: &mut Bench, field: usize, data: &[u8]) {
-        let (bar, offset) = self.place(cfg_type::COMMON);
-        bench.device.bar_write(bar, offset + field as u64, data);
-    }
 }
 
 impl Script for VirtioBlkScript {
     fn look(&mut self, bench: &mut Bench) {
-        let mut at = [0];
-        bench.device.config_read(header::CAPABILITIES, &mut at);
-        for _ in 0..48 {
-            if at[0] == 0 {
-                break;
-            }
-            let mut bytes = [0; 16];
-            bench.device.config_read(u16::from(at[0]), &mut bytes);
-            if bytes[0] == capability::VENDOR {
-                self.structures.push(Capability::read_from_bytes(&bytes).expect("16 bytes"));
-            }
-            at = [bytes[1]];
-        }
+        self.transport = Transport::find(bench);
     }
 
     fn bring_up(&mut self, bench: &mut Bench) {
-        bench.enable();
-        let status = offset_of!(CommonCfg, device_status);
-        self.common(bench, status, &[0]);
-        bench.executor.run(100);
         self.avail_idx = 0;
+        self.transport.begin(bench, |offered| offered);
         bench.poke(AVAIL, &[0; 64]);
-        let mut now = Status::ACKNOWLEDGE | Status::DRIVER;
-        self.common(bench, status, &[now.bits()]);
-        for window in 0..2u32 {
-            let (bar, offset) = self.place(cfg_type::COMMON);
-            self.common(bench, offset_of!(CommonCfg, device_feature_select), &window.to_le_bytes());
-            let offered = bench.read32(bar, offset + offset_of!(CommonCfg, device_feature) as u64);
-            self.common(bench, offset_of!(CommonCfg, driver_feature_select), &window.to_le_bytes());
-            self.common(bench, offset_of!(CommonCfg, driver_feature), &offered.to_le_bytes());
-        }
-        now |= Status::FEATURES_OK;
-        self.common(bench, status, &[now.bits()]);
-        self.common(bench, offset_of!(CommonCfg, queue_select), &[0, 0]);
-        self.common(bench, offset_of!(CommonCfg, queue_size), &QUEUE_SIZE.to_le_bytes());
-        for (field, address) in [
-            (offset_of!(CommonCfg, queue_desc), DESCRIPTORS),
-            (offset_of!(CommonCfg, queue_driver), AVAIL),
-            (offset_of!(CommonCfg, queue_device), USED),
-        ] {
-            self.common(bench, field, &address.to_le_bytes());
-        }
-        self.common(bench, offset_of!(CommonCfg, queue_enable), &[1, 0]);
-        now |= Status::DRIVER_OK;
-        self.common(bench, status, &[now.bits()]);
+        self.transport.queue(bench, 0, QUEUE_SIZE, [DESCRIPTORS, AVAIL, USED]);
+        self.transport.start(bench);
     }
 
     fn request(&mut self, bench: &mut Bench, input: &mut Input<'_>) {
@@ -153,15 +103,11 @@ impl Script for VirtioBlkScript {
         let step = if shape & 0x78 == 0 { input.u16() } else { 1 };
         self.avail_idx = self.avail_idx.wrapping_add(step);
         bench.poke(AVAIL + 2, &self.avail_idx.to_le_bytes());
-        let (bar, offset) = self.place(cfg_type::NOTIFY);
-        bench.device.bar_write(bar, offset, &[0, 0]);
+        self.transport.notify(bench, 0);
     }
 
     fn register(&mut self, input: &mut Input<'_>) -> (u8, u64) {
-        let Some(structure) = self.structures.get(usize::from(input.u8()) % 6) else {
-            return (0, u64::from(input.u8()));
-        };
-        (structure.bar, u64::from(structure.offset.get()) + u64::from(input.u8() % 64))
+        self.transport.register(input)
     }
 
     fn budget(&self) -> u64 {

@@ -1,21 +1,19 @@
 //! A driver of virtio-blk behind the PCI transport, on the bench.
 
-use std::mem::offset_of;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use paraslot_backends::block::BlockBackend;
-use paraslot_spec::pci::{capability, express, header};
-use paraslot_spec::virtio::Status;
-use paraslot_spec::virtio::pci::{Capability, CommonCfg, cfg_type};
+use paraslot_spec::virtio::feature;
 use paraslot_spec::virtio_blk::{RangeSegment, RequestHeader, request};
 use paraslot_tests::bench::Bench;
 use paraslot_virtio::testing::{Buffer, DriverRing};
 use paraslot_virtio_blk::{Options, VirtioBlk};
 use paraslot_virtio_pci::VirtioPci;
-use vm_memory::GuestMemoryMmap;
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
 use crate::support::Random;
+use crate::virtio::{Space, Virtio};
 
 /// Bytes of guest memory.
 pub(crate) const MEMORY: usize = 1 << 20;
@@ -29,8 +27,6 @@ pub(crate) const DATA: u64 = 0x8_0000;
 pub(crate) const DATA_LEN: u64 = 0x4000;
 /// What is in a status byte that was not written.
 pub(crate) const NO_STATUS: u8 = 0xee;
-
-type Space = Arc<GuestMemoryMmap>;
 
 /// A request that was made available.
 #[derive(Clone, Debug)]
@@ -52,21 +48,32 @@ impl Pending {
 
 /// A guest that uses queue 0.
 pub(crate) struct Blk {
-    pub(crate) bench: Bench,
+    pub(crate) virtio: Virtio,
     pub(crate) ring: DriverRing<Space>,
-    structures: Vec<Capability>,
-    capabilities: Vec<(u8, u16)>,
     place: u64,
+}
+
+impl Deref for Blk {
+    type Target = Virtio;
+
+    fn deref(&self) -> &Virtio {
+        &self.virtio
+    }
+}
+
+impl DerefMut for Blk {
+    fn deref_mut(&mut self) -> &mut Virtio {
+        &mut self.virtio
+    }
 }
 
 impl Blk {
     pub(crate) fn new(backend: Arc<dyn BlockBackend>, options: &Options) -> Self {
         let device = VirtioBlk::new(backend, options).expect("options are right");
         let bench = Bench::new(MEMORY, |host| VirtioPci::new(device, host).expect("it fits"));
-        let space: Space = Arc::new(bench.memory.inner().clone());
-        let ring = DriverRing::new(space, RINGS, options.queue_size);
-        let mut this = Self { bench, ring, structures: vec![], capabilities: vec![], place: 0 };
-        this.discover();
+        let virtio = Virtio::new(bench);
+        let ring = virtio.ring(RINGS, options.queue_size);
+        let mut this = Self { virtio, ring, place: 0 };
         this.start();
         this
     }
@@ -74,47 +81,6 @@ impl Blk {
     /// With a queue of 64.
     pub(crate) fn small(backend: Arc<dyn BlockBackend>) -> Self {
         Self::new(backend, &Options { queue_size: 64, ..Options::default() })
-    }
-
-    fn discover(&mut self) {
-        let mut at = [0];
-        self.bench.device.config_read(header::CAPABILITIES, &mut at);
-        while at[0] != 0 {
-            let mut bytes = [0; 16];
-            self.bench.device.config_read(at[0].into(), &mut bytes);
-            self.capabilities.push((bytes[0], at[0].into()));
-            if bytes[0] == capability::VENDOR {
-                self.structures.push(Capability::read_from_bytes(&bytes).expect("16 bytes"));
-            }
-            at = [bytes[1]];
-        }
-    }
-
-    /// Where a structure is.
-    pub(crate) fn place_of(&self, kind: u8) -> (u8, u64) {
-        let found = self.structures.iter().find(|structure| structure.cfg_type == kind);
-        found.map(|found| (found.bar, u64::from(found.offset.get()))).expect("it is there")
-    }
-
-    pub(crate) fn set_common(&mut self, field: usize, data: &[u8]) {
-        let (bar, offset) = self.place_of(cfg_type::COMMON);
-        self.bench.device.bar_write(bar, offset + field as u64, data);
-    }
-
-    pub(crate) fn common(&mut self, field: usize) -> u16 {
-        let (bar, offset) = self.place_of(cfg_type::COMMON);
-        let mut data = [0; 2];
-        self.bench.device.bar_read(bar, offset + field as u64, &mut data);
-        u16::from_le_bytes(data)
-    }
-
-    pub(crate) fn status(&mut self) -> Status {
-        let [status, _] = self.common(offset_of!(CommonCfg, device_status)).to_le_bytes();
-        Status::from_bits_retain(status)
-    }
-
-    pub(crate) fn set_status(&mut self, status: u8) {
-        self.set_common(offset_of!(CommonCfg, device_status), &[status]);
     }
 
     /// Brings the device up with all that it offers, and queue 0 with an empty ring.
@@ -129,68 +95,29 @@ impl Blk {
         assert_eq!(self.status().bits(), 0xf);
     }
 
-    /// Resets the device, with nothing in flight.
-    pub(crate) fn reset(&mut self) {
-        self.set_status(0);
-        assert!(self.bench.executor.run(10) && self.status().is_empty());
-    }
-
     /// An empty ring at `base`, as large as the one in use.
     pub(crate) fn new_ring(&self, base: u64) -> DriverRing<Space> {
-        DriverRing::new(Arc::new(self.bench.memory.inner().clone()), base, self.ring.size())
+        self.virtio.ring(base, self.ring.size())
     }
 
     /// Negotiates everything but EVENT_IDX, so that any completion may interrupt.
     pub(crate) fn agree(&mut self) {
-        let mut status = Status::ACKNOWLEDGE | Status::DRIVER;
-        self.set_status(status.bits());
-        let (bar, common) = self.place_of(cfg_type::COMMON);
-        for window in 0..2u32 {
-            self.set_common(offset_of!(CommonCfg, device_feature_select), &window.to_le_bytes());
-            let at = common + offset_of!(CommonCfg, device_feature) as u64;
-            let mut offered = self.bench.read32(bar, at);
-            if window == 0 {
-                offered &= !(1 << 29);
-            }
-            self.set_common(offset_of!(CommonCfg, driver_feature_select), &window.to_le_bytes());
-            self.set_common(offset_of!(CommonCfg, driver_feature), &offered.to_le_bytes());
-        }
-        status |= Status::FEATURES_OK;
-        self.set_status(status.bits());
+        self.virtio.agree(|offered| offered & !feature::EVENT_IDX);
     }
 
     /// Sets up a queue, which is as large as `ring`.
     pub(crate) fn enable_queue(&mut self, index: u16, desc: u64, driver: u64, device: u64) {
         let size = self.ring.size();
-        self.set_common(offset_of!(CommonCfg, queue_select), &index.to_le_bytes());
-        self.set_common(offset_of!(CommonCfg, queue_size), &size.to_le_bytes());
-        for (field, address) in [
-            (offset_of!(CommonCfg, queue_desc), desc),
-            (offset_of!(CommonCfg, queue_driver), driver),
-            (offset_of!(CommonCfg, queue_device), device),
-        ] {
-            self.set_common(field, &address.to_le_bytes());
-        }
-        self.set_common(offset_of!(CommonCfg, queue_enable), &[1, 0]);
+        self.virtio.enable_queue(index, size, [desc, driver, device]);
     }
 
     /// Asks for the reset of queue 0.
     pub(crate) fn reset_queue(&mut self) {
-        self.set_common(offset_of!(CommonCfg, queue_select), &[0, 0]);
-        self.set_common(offset_of!(CommonCfg, queue_reset), &[1, 0]);
-    }
-
-    /// Starts a function level reset.
-    pub(crate) fn function_level_reset(&mut self) {
-        let found = self.capabilities.iter().find(|(id, _)| *id == capability::PCI_EXPRESS);
-        let (_, at) = found.expect("it is there");
-        let control = express::INITIATE_FLR.to_le_bytes();
-        self.bench.device.config_write(at + express::DEVICE_CONTROL, &control);
+        self.virtio.reset_queue(0);
     }
 
     pub(crate) fn notify(&mut self) {
-        let (bar, offset) = self.place_of(cfg_type::NOTIFY);
-        self.bench.device.bar_write(bar, offset, &[0, 0]);
+        self.virtio.notify(0);
     }
 
     /// The header and the status of a request in their next place, and the place of an indirect

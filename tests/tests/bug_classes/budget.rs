@@ -2,7 +2,11 @@
 //!
 //! The loops without end: CVE-2016-6490 (chains of empty buffers), CVE-2014-9718 and CVE-2019-20175
 //! (PRD tables that never fill a sector), OpenVMM e375025c7 (a chain that is refused and looked at
-//! again), Cloud Hypervisor fbcf2fd6b (a batch without an end).
+//! again), Cloud Hypervisor fbcf2fd6b (a batch without an end); and of the networks, CVE-2015-6815,
+//! CVE-2016-1981, CVE-2020-28916, crosvm 28a9d2b70.
+
+mod e1000;
+mod net;
 
 use std::sync::Arc;
 

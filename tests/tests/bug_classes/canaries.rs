@@ -4,6 +4,8 @@
 //! CVE-2016-6836 and its like (bytes that were never filled), CVE-2015-5154 (transfers past the end
 //! of their data), CVE-2012-6075 (more than the buffer holds).
 
+mod nic;
+
 use std::io;
 use std::sync::Arc;
 

@@ -3,6 +3,8 @@
 //! Cloud Hypervisor 3402bc076 (an error of one worker ended the VMM), Firecracker 42fae6961 and
 //! 9f6c3b802 (a device started twice, a worker that spins on a doorbell that nobody answers).
 
+mod nic;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -4,6 +4,8 @@
 //! FreeBSD-SA-24:17 (a length checked, and read again for use), Cloud Hypervisor 929df76e1 (a header
 //! left where the guest can change it after it was checked).
 
+mod nic;
+
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 

@@ -6,6 +6,7 @@
 
 mod ahci;
 mod blk;
+mod nic;
 
 use std::io;
 use std::sync::Arc;

@@ -4,6 +4,8 @@
 //! it is called (`&mut dyn PciDevice`), so that it cannot be entered twice; guest memory is memory and
 //! nothing else. What remains is that such an address must cost an error, and the registers nothing.
 
+mod nic;
+
 use std::sync::Arc;
 
 use paraslot_spec::ahci::{ABAR, Prd, port};

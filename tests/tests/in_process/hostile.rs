@@ -5,14 +5,14 @@ use std::ops::Range;
 
 use paraslot_drivers::workload::run;
 use paraslot_drivers::{Bdf, DmaRegion, MsiMessage, Platform};
-use paraslot_protocol::{Access, Completion, Device, Job, Phase, Status};
+use paraslot_protocol::{Access, Completion, Device, DiskJob, Phase, Status};
 use paraslot_vmm::in_process::InProcess;
 
 use crate::machine::*;
 
 /// A machine whose device lies now and then: what is read from its registers, and what it has written
 /// to memory.
-struct Lying {
+pub(crate) struct Lying {
     machine: InProcess,
     regions: RefCell<Vec<DmaRegion>>,
     random: Cell<u64>,
@@ -23,6 +23,12 @@ struct Lying {
 }
 
 impl Lying {
+    /// A machine of which one in `registers` and one in `memory` are lies, the same for each `seed`.
+    pub(crate) fn new(machine: InProcess, seed: u64, registers: u64, memory: u64) -> Self {
+        let (regions, random) = (RefCell::default(), Cell::new(seed << 20 | 1));
+        Self { machine, regions, random, registers, memory }
+    }
+
     /// A number below `bound`.
     fn below(&self, bound: u64) -> u64 {
         let mut x = self.random.get();
@@ -126,11 +132,11 @@ fn outcomes(registers: u64, memory: u64) -> Vec<Status> {
             let machine = match device {
                 Device::VirtioBlk => virtio_blk(&stepped(), image()),
                 Device::Ahci => ahci(&stepped(), image()),
+                other => panic!("{other} is no disk"),
             };
-            let (regions, random) = (RefCell::default(), Cell::new(seed << 20 | 1));
-            let lying = Lying { machine, regions, random, registers, memory };
+            let lying = Lying::new(machine, seed, registers, memory);
             let even = seed % 2 == 0;
-            let job = Job {
+            let job = DiskJob {
                 device,
                 access: if seed % 4 < 2 { Access::RandomRead } else { Access::RandomWrite },
                 completion: if even { Completion::Poll } else { Completion::Interrupt },
@@ -144,13 +150,13 @@ fn outcomes(registers: u64, memory: u64) -> Vec<Status> {
                 seed,
                 tsc_hz: 0,
             };
-            all.push(run(&lying, &job).status());
+            all.push(run(&lying, job).status());
         }
     }
     all
 }
 
-fn has(outcomes: &[Status], status: Status) -> bool {
+pub(crate) fn has(outcomes: &[Status], status: Status) -> bool {
     outcomes.contains(&status)
 }
 

@@ -1,9 +1,11 @@
 //! The drivers against the device models, in this process.
 
 mod counts;
+mod e1000;
 mod errors;
 mod hostile;
 mod lifecycle;
 mod machine;
+mod net;
 mod requests;
 mod workloads;

@@ -7,12 +7,12 @@ use paraslot_backends::block::{
     BlockBackend, BlockError, BlockInfo, BlockOp, BlockQueue, MemoryBackend,
 };
 use paraslot_drivers::workload::{Failure, run, run_into};
-use paraslot_protocol::{Access, Completion, Device, Job, Outcome, Phase, Status};
+use paraslot_protocol::{Access, Completion, Device, DiskJob, Outcome, Phase, Status};
 use paraslot_vmm::in_process::{InProcess, Machine};
 
 use crate::machine::*;
 
-const JOB: Job = Job {
+const JOB: DiskJob = DiskJob {
     device: Device::VirtioBlk,
     access: Access::RandomRead,
     completion: Completion::Poll,
@@ -31,18 +31,19 @@ fn plugged(device: Device, machine: &Machine, backend: impl BlockBackend + 'stat
     match device {
         Device::VirtioBlk => virtio_blk(machine, backend),
         Device::Ahci => ahci(machine, backend),
+        other => panic!("{other} is no disk"),
     }
 }
 
 const DEVICES: [Device; 2] = [Device::VirtioBlk, Device::Ahci];
 
 /// Every shape of job.
-fn shapes() -> impl Iterator<Item = Job> {
+fn shapes() -> impl Iterator<Item = DiskJob> {
     DEVICES.into_iter().flat_map(|device| {
         [Access::RandomRead, Access::RandomWrite, Access::SequentialRead].into_iter().flat_map(
             move |access| {
                 [Completion::Poll, Completion::Interrupt].into_iter().flat_map(move |completion| {
-                    [(4096, 1), (4096, 32), (65536, 4)].map(move |(block_size, depth)| Job {
+                    [(4096, 1), (4096, 32), (65536, 4)].map(move |(block_size, depth)| DiskJob {
                         device,
                         access,
                         completion,
@@ -57,7 +58,7 @@ fn shapes() -> impl Iterator<Item = Job> {
     })
 }
 
-fn check(job: &Job, outcome: &Outcome) {
+fn check(job: &DiskJob, outcome: &Outcome) {
     let header = &outcome.header;
     assert_eq!((outcome.status(), header.errors.get()), (Status::Ok, 0), "{job}");
     assert_eq!(header.operations.get(), job.operations);
@@ -71,7 +72,7 @@ fn check(job: &Job, outcome: &Outcome) {
 fn every_job_ends_well_and_its_costs_are_exact() {
     for job in shapes() {
         let platform = plugged(job.device, &stepped(), image());
-        let outcome = run(&platform, &job);
+        let outcome = run(&platform, job);
         check(&job, &outcome);
         assert_eq!(platform.phases(), [Phase::Measure, Phase::Done]);
         let header = outcome.header;
@@ -89,6 +90,7 @@ fn every_job_ends_well_and_its_costs_are_exact() {
             // The two of the issue, one fruitless look and a fruitful one.
             (Device::Ahci, Completion::Poll) => 4 * batches,
             (Device::Ahci, Completion::Interrupt) => 7 * batches,
+            (other, _) => panic!("{other} is no disk"),
         };
         assert_eq!(header.register_accesses.get(), accesses, "{job}");
         assert_eq!(platform.stray_interrupts(), 0);
@@ -98,7 +100,7 @@ fn every_job_ends_well_and_its_costs_are_exact() {
 #[test]
 fn a_stepped_job_is_the_same_each_time() {
     for job in shapes() {
-        let outcome = || run(&plugged(job.device, &stepped(), image()), &job);
+        let outcome = || run(&plugged(job.device, &stepped(), image()), job);
         let (first, second) = (outcome(), outcome());
         assert_eq!(first.header, second.header);
         assert!(first.latency.buckets().eq(second.latency.buckets()));
@@ -110,9 +112,9 @@ fn every_job_ends_well_on_every_machine() {
     for (name, machine) in machines() {
         for job in shapes() {
             println!("{name}: {job}");
-            let job = Job { operations: job.operations / 5, ..job };
+            let job = DiskJob { operations: job.operations / 5, ..job };
             let platform = plugged(job.device, &machine, image());
-            check(&job, &run(&platform, &job));
+            check(&job, &run(&platform, job));
         }
     }
 }
@@ -122,8 +124,8 @@ fn jobs_follow_each_other_on_one_machine() {
     for device in DEVICES {
         let platform = plugged(device, &threaded(), image());
         for seed in 0..5 {
-            let job = Job { device, seed, completion: Completion::Interrupt, ..JOB };
-            check(&job, &run(&platform, &job));
+            let job = DiskJob { device, seed, completion: Completion::Interrupt, ..JOB };
+            check(&job, &run(&platform, job));
         }
     }
 }
@@ -131,9 +133,9 @@ fn jobs_follow_each_other_on_one_machine() {
 #[test]
 fn time_ends_a_job_and_the_warm_up_does_not_count() {
     for device in DEVICES {
-        let job = Job { device, warm_up_ms: 3, measure_ms: 5, operations: 0, ..JOB };
+        let job = DiskJob { device, warm_up_ms: 3, measure_ms: 5, operations: 0, ..JOB };
         let platform = plugged(device, &stepped(), image());
-        let outcome = run(&platform, &job);
+        let outcome = run(&platform, job);
         assert_eq!(outcome.status(), Status::Ok);
         assert_eq!(platform.phases(), [Phase::WarmUp, Phase::Measure, Phase::Done]);
         // Time is counted here, not measured: it passes while nothing is to be done.
@@ -147,18 +149,18 @@ fn time_ends_a_job_and_the_warm_up_does_not_count() {
 #[test]
 fn what_the_disk_cannot_do_is_an_error() {
     for (job, what) in [
-        (Job { device: Device::Ahci, depth: 33, ..JOB }, "depth"),
-        (Job { span: CAPACITY + 4096, ..JOB }, "span"),
-        (Job { device: Device::Ahci, span: 1 << 40, ..JOB }, "span"),
+        (DiskJob { device: Device::Ahci, depth: 33, ..JOB }, "depth"),
+        (DiskJob { span: CAPACITY + 4096, ..JOB }, "span"),
+        (DiskJob { device: Device::Ahci, span: 1 << 40, ..JOB }, "span"),
     ] {
         let platform = plugged(job.device, &stepped(), image());
         let mut outcome = Outcome::default();
-        let result = run_into(&platform, &job, &mut outcome);
+        let result = run_into(&platform, job, &mut outcome);
         assert_eq!((result, outcome.status()), (Err(Failure::Unfit(what)), Status::BadJob));
     }
     let platform = InProcess::new(&stepped()).unwrap();
     for device in DEVICES {
-        assert_eq!(run(&platform, &Job { device, ..JOB }).status(), Status::NoDevice);
+        assert_eq!(run(&platform, DiskJob { device, ..JOB }).status(), Status::NoDevice);
     }
 }
 
@@ -250,9 +252,9 @@ fn corruption_is_found() {
             ] {
                 let backend = Corrupting { inner: image(), kind };
                 let platform = plugged(device, &stepped(), backend);
-                let job = Job { device, completion, access, operations: 6000, ..JOB };
+                let job = DiskJob { device, completion, access, operations: 6000, ..JOB };
                 let mut outcome = Outcome::default();
-                let failure = run_into(&platform, &job, &mut outcome).err();
+                let failure = run_into(&platform, job, &mut outcome).err();
                 assert_eq!(failure, offset.map(Failure::Corrupt), "{access} {kind:?}");
                 assert_eq!(outcome.status(), Status::Corrupt);
                 assert!(outcome.header.errors.get() > 0);
@@ -274,7 +276,7 @@ fn a_failing_disk_ends_the_job() {
                 bad.then(|| BlockError::Io(std::io::Error::from_raw_os_error(5)))
             });
             let platform = plugged(device, &stepped(), backend);
-            let outcome = run(&platform, &Job { device, completion, ..JOB });
+            let outcome = run(&platform, DiskJob { device, completion, ..JOB });
             assert_eq!(outcome.status(), Status::DeviceError);
             assert_eq!(outcome.header.errors.get(), 1);
             assert!(outcome.header.operations.get() >= 96);
@@ -289,7 +291,7 @@ fn a_disk_that_does_not_answer_ends_the_job() {
             let backend = GatedBackend::new(image());
             let gate = backend.gate();
             let platform = plugged(device, &stepped(), backend);
-            let outcome = run(&platform, &Job { device, completion, ..JOB });
+            let outcome = run(&platform, DiskJob { device, completion, ..JOB });
             assert_eq!(outcome.status(), Status::Stuck, "{device} {completion}");
             assert_eq!(outcome.header.operations.get(), 0);
             gate.open();

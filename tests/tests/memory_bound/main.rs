@@ -1,7 +1,8 @@
 //! The host memory that a guest can make a device hold is bounded by the device's configuration.
 //!
 //! CVE-2016-5403 (more requests in flight than the queue has entries), QEMU 5839df7b71 and d68f0f778e
-//! (lists that are never freed), and whatever takes a size from the guest.
+//! (lists that are never freed), QEMU abe300d9d8 (one that is leaked by an error), and whatever takes a
+//! size from the guest.
 
 #![expect(unsafe_code, reason = "an allocator that counts")]
 
@@ -11,9 +12,19 @@ mod ahci;
 #[path = "../bug_classes/blk.rs"]
 #[expect(dead_code, reason = "shared with the tests of other bug classes")]
 mod blk;
+#[path = "../bug_classes/e1000.rs"]
+#[expect(dead_code, reason = "shared with the tests of other bug classes")]
+mod e1000;
+#[path = "../bug_classes/net.rs"]
+#[expect(dead_code, reason = "shared with the tests of other bug classes")]
+mod net;
+mod networks;
 #[path = "../bug_classes/support.rs"]
 #[expect(dead_code, reason = "shared with the tests of other bug classes")]
 mod support;
+#[path = "../bug_classes/virtio.rs"]
+#[expect(dead_code, reason = "shared with the tests of other bug classes")]
+mod virtio;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -254,7 +265,7 @@ fn devices_that_go_leave_nothing_behind() {
         if random.one_in(2) {
             guest.bench.device.reset();
         }
-        let paraslot_tests::bench::Bench { device, executor, .. } = guest.bench;
+        let paraslot_tests::bench::Bench { device, executor, .. } = guest.virtio.bench;
         drop(device);
         gate.open();
         assert!(executor.run(100) && executor.is_empty());

@@ -8,8 +8,9 @@ use paraslot_pci::Bdf;
 use paraslot_protocol::{Job, Outcome};
 use paraslot_vmm::in_process::{InProcess, Machine, Run};
 
+use super::built::Built;
 use super::{Bench, GUEST_MEMORY, Sample, Setting, outcome};
-use crate::devices::{self, Disk};
+use crate::devices::Function;
 use crate::plan::Cell;
 
 /// Runs each job on a machine of its own, with the driver on the virtual processor's processor.
@@ -21,8 +22,6 @@ pub(crate) struct InProcessBench<'a> {
 impl Bench for InProcessBench<'_> {
     fn run(&mut self, cell: &Cell, job: &Job) -> anyhow::Result<Sample> {
         const FUNCTION: Bdf = Bdf::root(1);
-        let spec = &self.setting.devices[cell.device];
-        let opened = self.setting.storage.open(spec, cell)?;
         // Doorbells, reads and interrupts as on the path with the fewest exits.
         let machine = Machine {
             doorbell_events: true,
@@ -31,9 +30,12 @@ impl Bench for InProcessBench<'_> {
             ..Machine::new(usize::try_from(GUEST_MEMORY)?, Run::Threads(self.setting.threads()))
         };
         let machine = InProcess::new(&machine)?;
-        match devices::build(spec, opened.backend, machine.host(FUNCTION))? {
-            Disk::VirtioBlk(device) => machine.plug(FUNCTION, device)?,
-            Disk::Ahci(device) => machine.plug(FUNCTION, device)?,
+        let Built { function, watch, label } = self.setting.build(cell, machine.host(FUNCTION))?;
+        match function {
+            Function::VirtioBlk(device) => machine.plug(FUNCTION, device)?,
+            Function::Ahci(device) => machine.plug(FUNCTION, device)?,
+            Function::VirtioNet(device) => machine.plug(FUNCTION, device)?,
+            Function::E1000(device) => machine.plug(FUNCTION, device)?,
         }
         let cpu = self.setting.vcpu_cpu();
         let machine = Arc::new(machine);
@@ -44,7 +46,7 @@ impl Bench for InProcessBench<'_> {
                     pin_to(cpu)?;
                 }
                 let mut outcome = Box::new(Outcome::default());
-                let result = workload::run_into(&*machine, &job, &mut outcome);
+                let result = workload::run_into(&*machine, job, &mut outcome);
                 Ok::<_, std::io::Error>((outcome, result))
             }
         })?;
@@ -60,7 +62,9 @@ impl Bench for InProcessBench<'_> {
                 });
             }
         };
-        sample.backend = opened.label;
+        watch.confirm(&sample)?;
+        sample.backend = label;
+        sample.network = watch.network();
         Ok(sample)
     }
 }

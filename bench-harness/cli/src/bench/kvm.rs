@@ -1,71 +1,71 @@
-//! A guest under KVM.
+//! A guest under KVM, or two.
 
-use std::sync::{Arc, Mutex};
+mod pair;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use paraslot_device::ThreadExecutor;
-use paraslot_pci::{Bdf, SharedDevice};
+use paraslot_backends::net::NetStatistics;
+use paraslot_device::{Host, ThreadExecutor, ThreadOptions};
+use paraslot_pci::Bdf;
 use paraslot_protocol::{Job, Phase};
 use paraslot_report::Path;
-use paraslot_vmm::{Vm, VmConfig};
+use paraslot_vmm::{Run, Vm, VmConfig};
+use vm_memory::GuestMemoryMmap;
 
+use super::built::{Built, Watch, since};
 use super::{Bench, GUEST_MEMORY, Sample, Setting, limit, outcome};
-use crate::counted::{Copied, Counted};
-use crate::devices::{self, Disk};
-use crate::plan::Cell;
+use crate::plan::{Cell, Flow};
 use crate::sys;
 
-/// Runs each job in a virtual machine of its own.
+/// Runs each job in a virtual machine of its own, or in two.
 pub(crate) struct KvmBench<'a> {
     /// How.
     pub(crate) setting: Setting<'a>,
 }
 
-/// What is counted on this side, at one of the guest's marks.
-struct Mark {
-    cpu: Option<Duration>,
-    copied: u64,
+/// Where a device is plugged in.
+const FUNCTION: Bdf = Bdf::root(1);
+
+/// A virtual machine with a device and a job.
+struct Machine {
+    vm: Vm,
+    watch: Arc<Watch>,
+    label: String,
+    limit: Duration,
 }
 
-impl Mark {
-    fn now(copied: &Copied) -> Self {
-        Self { cpu: sys::process_cpu_time(), copied: copied.bytes() }
-    }
-}
-
-impl Bench for KvmBench<'_> {
-    fn run(&mut self, cell: &Cell, job: &Job) -> anyhow::Result<Sample> {
-        const FUNCTION: Bdf = Bdf::root(1);
-        let spec = &self.setting.devices[cell.device];
-        let opened = self.setting.storage.open(spec, cell)?;
-        let (backend, copied) = Counted::new(opened.backend);
-        let path = match cell.path {
+impl Machine {
+    /// One that takes `path` to the device that `build` makes, with its virtual processor on `cpu` and
+    /// the device's thread as `threads` say.
+    fn new(
+        path: Path,
+        cpu: Option<usize>,
+        threads: &ThreadOptions,
+        job: &Job,
+        build: impl FnOnce(Host<Arc<GuestMemoryMmap>>) -> anyhow::Result<Built<Arc<GuestMemoryMmap>>>,
+    ) -> anyhow::Result<Self> {
+        let path = match path {
             Path::Trap => paraslot_vmm::Path::Trap,
             Path::Event => paraslot_vmm::Path::Event,
             other => bail!("there is no path {other} under KVM"),
         };
-        let config =
-            VmConfig { memory_bytes: GUEST_MEMORY.into(), path, vcpu_cpu: self.setting.vcpu_cpu() };
+        let config = VmConfig { memory_bytes: GUEST_MEMORY.into(), path, vcpu_cpu: cpu };
         let mut vm = Vm::new(&config)?;
-        let executor = ThreadExecutor::new("device", &self.setting.threads())
-            .context("cannot start the device's thread")?;
-        let host = vm.host(FUNCTION, Arc::new(executor));
-        let device: SharedDevice = match devices::build(spec, Arc::new(backend), host)? {
-            Disk::VirtioBlk(device) => Arc::new(Mutex::new(device)),
-            Disk::Ahci(device) => Arc::new(Mutex::new(device)),
-        };
-        vm.plug(FUNCTION, device)?;
-        let job = Job { tsc_hz: vm.tsc_hz(), ..*job };
+        let executor =
+            ThreadExecutor::new("device", threads).context("cannot start the device's thread")?;
+        let Built { function, watch, label } = build(vm.host(FUNCTION, Arc::new(executor)))?;
+        vm.plug(FUNCTION, function.shared())?;
+        let job = job.with_tsc_hz(vm.tsc_hz());
         vm.load(paraslot_guest::IMAGE, &job.to_string())?;
+        Ok(Self { vm, watch: Arc::new(watch), label, limit: limit(&job) })
+    }
 
-        let (mut start, mut end) = (None, None);
-        let run = vm.run(limit(&job), &mut |phase| match phase {
-            Phase::WarmUp => {}
-            Phase::Measure => start = Some(Mark::now(&copied)),
-            Phase::Done => end = Some(Mark::now(&copied)),
-        });
-        let run = match run {
+    /// Runs it, and calls `on_phase` at each of the guest's marks while the guest stands still.
+    fn run(&mut self, on_phase: &mut dyn FnMut(Phase)) -> anyhow::Result<Sample> {
+        let vm = &mut self.vm;
+        let run = match vm.run(self.limit, on_phase) {
             Ok(run) => run,
             // What the guest has to say explains more.
             Err(error) => {
@@ -75,13 +75,70 @@ impl Bench for KvmBench<'_> {
                 };
             }
         };
-        let mut sample = outcome::from_console(&run.console)?;
-        sample.backend = opened.label;
-        sample.exits = run.measured.map(|measured| measured.exits.total());
-        if let Some((start, end)) = start.zip(end) {
+        let Run { console, measured, .. } = run;
+        let mut sample = outcome::from_console(&console)?;
+        self.watch.confirm(&sample)?;
+        sample.backend.clone_from(&self.label);
+        sample.exits = measured.map(|measured| measured.exits.total());
+        Ok(sample)
+    }
+}
+
+/// What is counted on this side, at one of the guest's marks.
+struct Mark {
+    cpu: Option<Duration>,
+    copied: u64,
+    network: NetStatistics,
+}
+
+/// What is counted between the marks of the measured part, of all devices that take part.
+struct Marks {
+    watches: Vec<Arc<Watch>>,
+    start: Option<Mark>,
+    end: Option<Mark>,
+}
+
+impl Marks {
+    fn new(watches: Vec<Arc<Watch>>) -> Self {
+        Self { watches, start: None, end: None }
+    }
+
+    fn now(&self) -> Mark {
+        let mut network = NetStatistics::default();
+        self.watches.iter().for_each(|watch| network += watch.network());
+        let copied = self.watches.iter().map(|watch| watch.copied()).sum();
+        Mark { cpu: sys::process_cpu_time(), copied, network }
+    }
+
+    fn note(&mut self, phase: Phase) {
+        match phase {
+            Phase::WarmUp => {}
+            Phase::Measure => self.start = Some(self.now()),
+            Phase::Done => self.end = Some(self.now()),
+        }
+    }
+
+    /// Adds it to what the guest counted.
+    fn complete(self, sample: &mut Sample) {
+        if let Some((start, end)) = self.start.zip(self.end) {
             sample.host_cpu = end.cpu.zip(start.cpu).map(|(end, start)| end.saturating_sub(start));
             sample.copied = Some(end.copied.wrapping_sub(start.copied));
+            sample.network = since(&end.network, &start.network);
         }
+    }
+}
+
+impl Bench for KvmBench<'_> {
+    fn run(&mut self, cell: &Cell, job: &Job) -> anyhow::Result<Sample> {
+        if cell.net().is_some_and(|workload| workload.flow == Flow::Wire) {
+            return pair::run(&self.setting, cell, job);
+        }
+        let (cpu, threads) = (self.setting.vcpu_cpu(), self.setting.threads());
+        let build = |host| self.setting.build(cell, host);
+        let mut machine = Machine::new(cell.path, cpu, &threads, job, build)?;
+        let mut marks = Marks::new(vec![machine.watch.clone()]);
+        let mut sample = machine.run(&mut |phase| marks.note(phase))?;
+        marks.complete(&mut sample);
         Ok(sample)
     }
 }

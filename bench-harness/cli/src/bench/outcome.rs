@@ -1,6 +1,7 @@
 //! Outcomes as samples.
 
 use anyhow::{Context, bail};
+use paraslot_backends::net::NetStatistics;
 use paraslot_protocol::frame::{self, Kind};
 use paraslot_protocol::{Header, Outcome, Status, bucket_range};
 
@@ -47,7 +48,7 @@ fn from_parts(
         Some(Status::BadJob) => Some("the guest cannot do the job"),
         Some(Status::NoDevice) => Some("the driver cannot set the device up"),
         Some(Status::DeviceError) => Some("the device reported an error or misbehaved"),
-        Some(Status::Corrupt) => Some("data was read that is not what was written"),
+        Some(Status::Corrupt) => Some("data arrived that is not what was sent or written"),
         Some(Status::Stuck) => Some("the device completes nothing any more"),
         Some(Status::Crashed) | None => Some("the guest crashed"),
     };
@@ -78,6 +79,9 @@ fn from_parts(
         max_latency: header.max_latency.get(),
         doorbells: header.doorbells.get(),
         interrupts: header.interrupts.get(),
+        lost: header.lost.get(),
+        reordered: header.reordered.get(),
+        network: NetStatistics::default(),
         exits: None,
         host_cpu: None,
         copied: None,
@@ -128,13 +132,13 @@ mod tests {
         let bad = outcome(Status::Corrupt);
         assert_eq!(
             say(&console(b"wrong data at offset 0x1000", Some(&bad))),
-            "data was read that is not what was written: wrong data at offset 0x1000"
+            "data arrived that is not what was sent or written: wrong data at offset 0x1000"
         );
         assert_eq!(say(b"firmware only"), "the guest ended without a word");
         assert!(say(&console(b"tired", None)).ends_with("it said: tired"));
         assert_eq!(
             from_outcome(&bad).unwrap_err().to_string(),
-            "data was read that is not what was written"
+            "data arrived that is not what was sent or written"
         );
     }
 

@@ -16,10 +16,11 @@ use paraslot_protocol::Job;
 
 use super::{Bench, Sample, Setting, limit, outcome};
 use crate::image::TemporaryFile;
+use crate::network;
 use crate::plan::Cell;
-use crate::spec::{Backend, Engine};
+use crate::spec::{Backend, DeviceSpec, DiskSpec, Engine};
 use crate::storage::{UNVERIFIED, file_label};
-use command::Machine;
+use command::{Attached, Machine};
 
 /// The program.
 const QEMU: &str = "qemu-system-x86_64";
@@ -67,21 +68,62 @@ impl<'a> QemuBench<'a> {
         Ok(Self { setting, guest, firmware: quick_firmware(), no_uring: false })
     }
 
-    fn attempt(&self, cell: &Cell, job: &Job, engine: Engine) -> anyhow::Result<Sample> {
-        let spec = &self.setting.devices[cell.device];
+    /// Runs a job on a disk whose file's system calls `engine` makes.
+    fn disk(
+        &self,
+        spec: &DiskSpec,
+        cell: &Cell,
+        job: &Job,
+        engine: Engine,
+    ) -> anyhow::Result<Sample> {
         let image = match spec.backend {
             Backend::File => Some(self.setting.storage.path(spec, cell)?),
             Backend::Null => None,
             Backend::Memory => bail!("qemu has no backend=memory"),
         };
+        let attached = Attached::Disk { spec, image: image.as_deref(), engine };
+        let mut sample = self.attempt(cell, job, attached)?;
+        sample.backend = match image {
+            Some(_) => file_label(spec, engine),
+            None => "backend=null".into(),
+        };
+        if !spec.verify {
+            sample.backend.push_str(UNVERIFIED);
+        }
+        Ok(sample)
+    }
+
+    /// Tries io_uring first, where nothing else was asked for.
+    fn disk_with_some_engine(
+        &mut self,
+        spec: &DiskSpec,
+        cell: &Cell,
+        job: &Job,
+    ) -> anyhow::Result<Sample> {
+        let wanted = spec.engine;
+        let engine =
+            wanted.unwrap_or(if self.no_uring { Engine::Threads } else { Engine::IoUring });
+        let result = self.disk(spec, cell, job, engine);
+        match result {
+            Err(error)
+                if wanted.is_none()
+                    && !self.no_uring
+                    && format!("{error:#}").contains("io_uring") =>
+            {
+                self.no_uring = true;
+                self.disk(spec, cell, job, Engine::Threads)
+            }
+            result => result,
+        }
+    }
+
+    fn attempt(&self, cell: &Cell, job: &Job, attached: Attached<'_>) -> anyhow::Result<Sample> {
         let machine = Machine {
             guest: &self.guest.path(),
             firmware: self.firmware.as_deref(),
             job,
-            image: image.as_deref(),
-            spec,
+            attached,
             path: cell.path,
-            engine,
             busy_poll: self.setting.busy_poll,
         };
         let mut child = Command::new(QEMU)
@@ -96,21 +138,13 @@ impl<'a> QemuBench<'a> {
         let _ = child.kill();
         child.wait().context("cannot wait for qemu")?;
         let (console, errors) = result?;
-        let mut sample = outcome::from_console(&console).map_err(|error| {
+        outcome::from_console(&console).map_err(|error| {
             // Its first complaint is the cause of the others.
             match errors.lines().find(|line| !line.trim().is_empty()) {
                 Some(line) => error.context(line.trim().to_owned()),
                 None => error,
             }
-        })?;
-        sample.backend = match image {
-            Some(_) => file_label(spec, engine),
-            None => "backend=null".into(),
-        };
-        if !spec.verify {
-            sample.backend.push_str(UNVERIFIED);
-        }
-        Ok(sample)
+        })
     }
 
     /// Moves its virtual processor to its place and waits until it ends; what it wrote to its output
@@ -169,20 +203,13 @@ fn pin_vcpu(child: &mut Child, cpu: usize) -> anyhow::Result<()> {
 
 impl Bench for QemuBench<'_> {
     fn run(&mut self, cell: &Cell, job: &Job) -> anyhow::Result<Sample> {
-        let wanted = self.setting.devices[cell.device].engine;
-        let engine =
-            wanted.unwrap_or(if self.no_uring { Engine::Threads } else { Engine::IoUring });
-        let result = self.attempt(cell, job, engine);
-        match result {
-            Err(error)
-                if wanted.is_none()
-                    && !self.no_uring
-                    && format!("{error:#}").contains("io_uring") =>
-            {
-                self.no_uring = true;
-                self.attempt(cell, job, Engine::Threads)
+        match &self.setting.devices[cell.device] {
+            DeviceSpec::Disk(spec) => self.disk_with_some_engine(spec, cell, job),
+            DeviceSpec::Net(spec) => {
+                let mut sample = self.attempt(cell, job, Attached::Net { spec })?;
+                sample.backend = network::sink_label(spec);
+                Ok(sample)
             }
-            result => result,
         }
     }
 }

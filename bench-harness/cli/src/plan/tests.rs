@@ -18,23 +18,53 @@ fn names(plan: &Plan) -> Vec<&str> {
 #[test]
 fn the_usual_plan_is_the_whole_matrix() {
     let plan = plan(&[]);
-    assert_eq!(plan.cells.len(), 3 * 2 * 2 * 2 * 2);
-    assert!(plan.notes.is_empty());
+    let (disks, nets): (Vec<_>, Vec<_>) = plan.cells.iter().partition(|cell| cell.disk().is_some());
+    assert_eq!(disks.len(), 3 * 2 * 2 * 2 * 2);
+    let of = |flow, rate| {
+        let same = |workload: NetWorkload| (workload.flow, workload.rate) == (flow, rate);
+        nets.iter().filter(|cell| cell.net().is_some_and(same)).count()
+    };
+    assert_eq!(of(Flow::Transmit, None), 3 * 2 * 2 * 2);
+    // Frames of 64 KiB are for virtio-net alone.
+    assert_eq!(of(Flow::Receive, None), 2 * 2 * 2 * 2 + 2 * 2);
+    assert_eq!(of(Flow::Request, None), 2 * 2 * 2);
+    assert_eq!(of(Flow::Request, Some(10_000)), 2 * 2);
+    // Two machines are on one path.
+    assert_eq!(of(Flow::Wire, None), 2 + 1);
+    assert_eq!(nets.len(), 24 + 20 + 8 + 4 + 3);
+    assert_eq!(plan.notes, ["e1000: no frames of 64 KiB received (its hardware joins none)"]);
+
     let mut names = names(&plan);
     assert_eq!(names[0], "virtio-blk/trap/randread/4k/qd1/poll");
     assert_eq!(names[1], "ahci/trap/randread/4k/qd1/poll");
     assert_eq!(names[47], "ahci/event/read/128k/qd32/interrupt");
+    assert_eq!(names[48], "virtio-net/trap/tx/64/b1/poll");
+    assert_eq!(names[49], "e1000/trap/tx/64/b1/poll");
+    for name in [
+        "virtio-net/event/tx/64/b32/poll",
+        "e1000/trap/tx/65536/b1/poll",
+        "virtio-net/event/rx/65536/b32/interrupt",
+        "e1000/event/rr/64/b1/poll",
+        "virtio-net/event/rr/64/b32/interrupt/10k",
+        "e1000/event/wire/1514/b32/interrupt",
+        "virtio-net/event/wire/65536/b32/interrupt",
+    ] {
+        assert!(names.contains(&name), "{name}");
+    }
+    let count = names.len();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 48);
+    assert_eq!(names.len(), count);
 }
 
 /// Figures without a virtual machine must not be taken for others.
 #[test]
 fn without_a_virtual_machine_there_is_one_path() {
     let plan = Plan::new(&arguments(&[]), PlatformName::InProcess).unwrap();
-    assert_eq!(plan.cells.len(), 24);
+    assert_eq!(plan.cells.len(), 24 + 12 + 10 + 4 + 2);
     assert!(plan.cells.iter().all(|cell| cell.path == Path::InProcess));
+    let note = "virtio-net, e1000: no wire (it takes two virtual machines)";
+    assert!(plan.notes.iter().any(|one| one == note), "{:?}", plan.notes);
     let error = Plan::new(&arguments(&["--peer", "qemu"]), PlatformName::InProcess).unwrap_err();
     assert!(error.is::<Usage>());
 }
@@ -52,6 +82,51 @@ fn filters_choose_and_must_all_match() {
 }
 
 #[test]
+fn what_is_left_out_is_said_if_it_was_asked_for() {
+    assert!(plan(&["--filter", "tx"]).notes.is_empty());
+    let given = ["--device", "e1000", "--filter", "rx/65536"];
+    let error = Plan::new(&arguments(&given), PlatformName::Kvm).unwrap_err();
+    assert!(error.is::<Usage>());
+    assert_eq!(
+        error.to_string(),
+        "nothing is left to measure: \
+         e1000: no frames of 64 KiB received (its hardware joins none)"
+    );
+}
+
+#[test]
+fn a_network_does_what_it_can() {
+    let without = plan(&["--device", "virtio-net,offloads=off"]);
+    assert_eq!(without.cells.len(), 8 + 8 + 4 + 2 + 1);
+    assert_eq!(without.notes, ["virtio-net: no frames of 64 KiB (offloads=off)"]);
+    let tap = plan(&["--device", "e1000,backend=tap,ifname=tap0"]);
+    assert_eq!(tap.cells.len(), 12);
+    assert!(tap.cells.iter().all(|cell| cell.name.contains("/tx/")));
+    assert_eq!(tap.notes, ["e1000: tx alone (behind backend=tap nobody sends or answers)"]);
+}
+
+#[test]
+fn a_peers_sink_takes_short_frames_and_no_more() {
+    let plan = plan(&["--peer", "qemu", "--device", "virtio-net,verify=off", "--device", "e1000"]);
+    let peer: Vec<&Cell> = plan.cells.iter().filter(|cell| cell.peer.is_some()).collect();
+    assert_eq!(peer.len(), 2 * 2 * 2 * 2);
+    let sizes = peer.iter().map(|cell| cell.net().unwrap().frame_size);
+    assert!(sizes.into_iter().all(|size| size <= 1514));
+    assert_eq!(peer[0].name, "qemu:virtio-net/trap/tx/64/b1/poll");
+    let notes = [
+        "virtio-net, e1000: with qemu, no frames of 64 KiB (its sink takes none)",
+        "e1000: no frames of 64 KiB received (its hardware joins none)",
+        "virtio-net, e1000: with qemu, tx alone (nobody there sends or answers)",
+        "qemu: e1000 has no event path there, its figures are of trap",
+        "qemu: frames are dropped unseen, where ours are checked; verify=off is even",
+    ];
+    let mut found: Vec<&str> = plan.notes.iter().map(String::as_str).collect();
+    assert_eq!(found.len(), notes.len(), "{found:?}");
+    found.retain(|note| !notes.contains(note));
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
 fn patterns_match_anywhere() {
     assert!(matches("", "abc"));
     assert!(matches("b", "abc"));
@@ -65,7 +140,7 @@ fn patterns_match_anywhere() {
 #[test]
 fn an_image_of_the_users_is_not_written() {
     let read_only = plan(&["--device", "ahci,path=x", "--device", "virtio-blk,readonly=on"]);
-    assert!(read_only.cells.iter().all(|cell| !cell.workload.writes()));
+    assert!(read_only.cells.iter().all(|cell| !cell.disk().unwrap().writes()));
     assert_eq!(read_only.cells.len(), 32);
     assert_eq!(read_only.notes.len(), 2);
     let writing = plan(&["--device", "ahci,path=x,write=on"]);
@@ -119,15 +194,33 @@ fn jobs_are_what_guests_take() {
     for cell in &plan.cells {
         let spec = &plan.devices[cell.device];
         // An odd size is rounded down to whole blocks.
-        let job = cell.job(spec, &times, (64 << 20) + 512, 3);
+        let job = cell.job(spec, &times, (64 << 20) + 512, 3).unwrap();
         assert_eq!(job.check(), Ok(()));
         assert_eq!(job.to_string().parse(), Ok(job));
+        let Job::Disk(job) = job else { panic!("not a disk's") };
         assert_eq!(job.span, 64 << 20);
         let known = match cell.device {
             0 => true,
             1 | 3 => false,
-            _ => cell.workload.writes(),
+            _ => cell.disk().unwrap().writes(),
         };
         assert_eq!(job.verify, known, "{}", cell.name);
     }
+}
+
+#[test]
+fn jobs_of_networks_are_what_guests_take() {
+    let times = Times { warm_up_ms: 5, measure_ms: 10, min_runs: 1, max_runs: 1 };
+    let plan = plan(&["--device", "virtio-net", "--device", "e1000,verify=off"]);
+    for cell in &plan.cells {
+        let spec = &plan.devices[cell.device];
+        let job = cell.job(spec, &times, 0, 3).unwrap();
+        assert_eq!(job.check(), Ok(()), "{}", cell.name);
+        assert_eq!(job.to_string().parse(), Ok(job));
+        let Job::Net(job) = job else { panic!("not a network's") };
+        assert_eq!(job.verify, cell.device == 0);
+        assert_eq!(job.rate, if cell.name.ends_with("/10k") { 10_000 } else { 0 });
+    }
+    let disk = DeviceSpec::new(Device::Ahci);
+    assert!(plan.cells[0].job(&disk, &times, 1 << 20, 0).is_err());
 }

@@ -14,7 +14,7 @@ use crate::error;
 use crate::plan::Plan;
 
 /// How long all rounds may take if there is a choice.
-const BUDGET: Duration = Duration::from_secs(90);
+const BUDGET: Duration = Duration::from_secs(150);
 
 /// What could not be measured: names, each with the reason.
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ pub(super) fn measure(
                 };
                 let span = setting.storage.spans()[index];
                 let job = cell.job(&plan.devices[cell.device], times, span, round);
-                match bench.run(cell, &job) {
+                match job.and_then(|job| bench.run(cell, &job)) {
                     Ok(sample) => runs[index].add(&sample),
                     Err(error) => {
                         failed[index] = true;

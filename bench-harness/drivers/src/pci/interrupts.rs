@@ -1,6 +1,6 @@
-//! MSI and MSI-X (PCI 3.0, 6.8).
+//! MSI and MSI-X (PCI 3.0, 6.8), and the pin (2.2.6).
 
-use paraslot_spec::pci::{capability, msi, msix};
+use paraslot_spec::pci::{Command, capability, msi, msix};
 
 use super::Function;
 use crate::{Error, MsiMessage, Platform, Window};
@@ -108,5 +108,17 @@ pub fn route<P: Platform>(function: Function<'_, P>, message: MsiMessage) -> Res
         function.write32(capability + mask, 0);
     }
     set_control(msi::ENABLE);
+    Ok(())
+}
+
+/// Has the function's pin INTA# raise interrupt `index`, and lets the function assert it.
+///
+/// # Errors
+/// When the platform does not know where the pin leads.
+pub fn route_pin<P: Platform>(function: Function<'_, P>, index: u8) -> Result<(), Error> {
+    if !function.platform().connect_pin(function.bdf(), index) {
+        return Err(Error::Unsupported("an interrupt pin that leads anywhere"));
+    }
+    function.set_command(function.command() - Command::INTX_DISABLE);
     Ok(())
 }

@@ -6,7 +6,7 @@ mod interrupts;
 mod tests;
 
 pub use bars::Bar;
-pub use interrupts::{Msix, route};
+pub use interrupts::{Msix, route, route_pin};
 
 use paraslot_spec::pci::{Command, Status, header};
 

@@ -79,6 +79,17 @@ impl<'p, P: Platform> Transport<'p, P> {
     /// # Errors
     /// When the device lacks a structure, is not modern, or does not accept the features.
     pub fn new(function: Function<'p, P>, accept: u64) -> Result<Self, Error> {
+        Self::negotiate(function, |offered| offered & accept)
+    }
+
+    /// As [`new`](Self::new), with the features that `choose` takes of those that the device offers.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn negotiate(
+        function: Function<'p, P>,
+        choose: impl FnOnce(u64) -> u64,
+    ) -> Result<Self, Error> {
         function.enable()?;
         let (common, _) = structure(function, cfg_type::COMMON)?
             .filter(|(window, _)| window.len() >= common!(queue_notif_config_data))
@@ -92,7 +103,8 @@ impl<'p, P: Platform> Transport<'p, P> {
         this.reset()?;
         this.add_status(Status::ACKNOWLEDGE);
         this.add_status(Status::DRIVER);
-        this.features = this.offered() & (accept | feature::VERSION_1);
+        let offered = this.offered();
+        this.features = offered & (choose(offered) | feature::VERSION_1);
         if this.features & feature::VERSION_1 == 0 {
             return Err(this.fail(Error::Unsupported("VIRTIO_F_VERSION_1")));
         }
@@ -176,6 +188,25 @@ impl<'p, P: Platform> Transport<'p, P> {
     /// Reads 16 bits.
     pub fn config16(&self, offset: usize) -> u16 {
         self.config.as_ref().map_or(u16::MAX, |config| config.read16(offset as u64))
+    }
+
+    /// Reads 8 bits.
+    pub fn config8(&self, offset: usize) -> u8 {
+        self.config.as_ref().map_or(u8::MAX, |config| config.read8(offset as u64))
+    }
+
+    /// Has vector `vector` send `message` when the device's configuration changes.
+    ///
+    /// # Errors
+    /// When there is no such vector, or the device will not have it.
+    pub fn set_config_vector(&self, vector: u16, message: MsiMessage) -> Result<(), Error> {
+        let msix = self.msix.as_ref().ok_or(Error::Unsupported("MSI-X"))?;
+        msix.set(vector, message)?;
+        self.common.write16(common!(config_msix_vector), vector);
+        match self.common.read16(common!(config_msix_vector)) == vector {
+            true => Ok(()),
+            false => Err(Error::Protocol("it has no room for its configuration's vector")),
+        }
     }
 
     /// Reads several fields of the device's configuration as they were at one time (2.5.1).

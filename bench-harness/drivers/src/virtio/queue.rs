@@ -47,6 +47,9 @@ pub struct SplitQueue {
     published: u16,
     /// Index of the next entry of the used ring.
     next_used: u16,
+    /// Index up to which the device had used buffers, as last seen. It writes to that cache line, so
+    /// it is not looked at again before all those were taken.
+    seen_used: u16,
     /// Whether the device is to interrupt.
     interrupts: bool,
     /// The last used_event that was set to keep it from interrupting.
@@ -95,6 +98,7 @@ impl SplitQueue {
             next_avail: 0,
             published: 0,
             next_used: 0,
+            seen_used: 0,
             interrupts: true,
             suppressed_at: 0,
         };
@@ -107,7 +111,8 @@ impl SplitQueue {
         for offset in (self.avail..self.memory.len()).step_by(2) {
             self.memory.write16(offset, 0);
         }
-        (self.next_avail, self.published, self.next_used) = (0, 0, 0);
+        (self.next_avail, self.published) = (0, 0);
+        (self.next_used, self.seen_used) = (0, 0);
         self.interrupts = true;
         self.suppress_interrupts();
     }
@@ -159,19 +164,26 @@ impl SplitQueue {
         }
     }
 
+    /// Chains that the device has been told of and that were not taken back.
+    pub fn given(&self) -> u16 {
+        self.published.wrapping_sub(self.next_used)
+    }
+
     /// The next chain that the device has given back.
     ///
     /// # Errors
     /// When the device claims to have used more than it was given, or names a head that does not
     /// exist.
     pub fn pop(&mut self) -> Result<Option<Used>, Error> {
-        let index = self.memory.load16(self.used + INDEX);
-        if index == self.next_used {
-            return Ok(None);
-        }
-        let given = self.published.wrapping_sub(self.next_used);
-        if index.wrapping_sub(self.next_used) > given {
-            return Err(Error::Protocol("more used buffers than were made available"));
+        if self.seen_used == self.next_used {
+            let index = self.memory.load16(self.used + INDEX);
+            if index == self.next_used {
+                return Ok(None);
+            }
+            if index.wrapping_sub(self.next_used) > self.given() {
+                return Err(Error::Protocol("more used buffers than were made available"));
+            }
+            self.seen_used = index;
         }
         let entry = usize::from(self.next_used & (self.size - 1));
         let offset = self.used + ENTRIES + 8 * entry;
@@ -219,15 +231,30 @@ impl SplitQueue {
     /// again it gives back further ones in silence, if EVENT_IDX is in use. Returns whether it has
     /// given back some already, for which no interrupt may come.
     pub fn request_interrupt(&mut self) -> bool {
+        self.request_interrupt_after(0)
+    }
+
+    /// As [`request_interrupt`](Self::request_interrupt), but where EVENT_IDX is in use, not before
+    /// the device has given back three quarters of the chains that it has: for chains that nobody
+    /// waits for, as long as they come back. Returns whether it has given back as many already.
+    pub fn request_late_interrupt(&mut self) -> bool {
+        let given = u32::from(self.given());
+        self.request_interrupt_after(u16::try_from(given * 3 / 4).unwrap_or(0))
+    }
+
+    /// Asks for an interrupt when `count` chains and one more have been given back; without EVENT_IDX
+    /// for each one.
+    fn request_interrupt_after(&mut self, count: u16) -> bool {
         if self.event_idx {
-            self.set_used_event(self.next_used);
+            self.set_used_event(self.next_used.wrapping_add(count));
         } else if !self.interrupts {
             self.memory.write16(self.avail, 0);
         }
         self.interrupts = true;
         // As in `publish`: the wish must be out before the index is read.
         fence(Ordering::SeqCst);
-        self.memory.load16(self.used + INDEX) != self.next_used
+        let used = self.memory.load16(self.used + INDEX).wrapping_sub(self.next_used);
+        used > if self.event_idx { count } else { 0 }
     }
 }
 

@@ -1,7 +1,16 @@
 //! What the guest is to do.
 
+mod disk;
+mod net;
+mod text;
+
+pub use disk::{Access, DiskJob};
+pub use net::{MAX_BATCH, NetJob, Traffic};
+
 use core::fmt;
 use core::str::FromStr;
+
+use text::{Words, named};
 
 /// Which driver to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,17 +19,19 @@ pub enum Device {
     VirtioBlk,
     /// AHCI, the first port with a disk.
     Ahci,
+    /// virtio-net.
+    VirtioNet,
+    /// e1000.
+    E1000,
 }
 
-/// How the disk is accessed.
+/// What a device is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Reads at random offsets.
-    RandomRead,
-    /// Writes at random offsets, all read back and checked after the measured part.
-    RandomWrite,
-    /// Reads in order, starting over at the end.
-    SequentialRead,
+pub enum Class {
+    /// Disks.
+    Disk,
+    /// Networks.
+    Net,
 }
 
 /// How the driver learns of completions.
@@ -33,34 +44,13 @@ pub enum Completion {
 }
 
 /// One workload on one device. Its text form is `key=value` words in any order; unknown words are
-/// ignored, since a loader may add its own.
+/// ignored, since a loader may add its own. The device decides which of the two it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Job {
-    /// The device.
-    pub device: Device,
-    /// The access pattern.
-    pub access: Access,
-    /// Completions.
-    pub completion: Completion,
-    /// Bytes of each operation, a multiple of 4096.
-    pub block_size: u32,
-    /// Operations kept in flight, 1 to 256.
-    pub depth: u16,
-    /// Bytes of the disk that are used, from its start; a multiple of `block_size`.
-    pub span: u64,
-    /// Milliseconds before the measured part.
-    pub warm_up_ms: u32,
-    /// Milliseconds of the measured part, unless `operations` ends it earlier.
-    pub measure_ms: u32,
-    /// Operations after which the measured part ends; 0 for no such limit.
-    pub operations: u64,
-    /// Whether every read is compared with what was written. Off for backends that store nothing.
-    pub verify: bool,
-    /// Seed of the random offsets.
-    pub seed: u64,
-    /// Frequency of the time stamp counter in Hz, where the harness knows it; 0 lets the guest find
-    /// out.
-    pub tsc_hz: u64,
+pub enum Job {
+    /// On a disk.
+    Disk(DiskJob),
+    /// On a network adapter.
+    Net(NetJob),
 }
 
 /// What is wrong with a job's text.
@@ -89,17 +79,16 @@ impl Device {
         match self {
             Self::VirtioBlk => "virtio-blk",
             Self::Ahci => "ahci",
+            Self::VirtioNet => "virtio-net",
+            Self::E1000 => "e1000",
         }
     }
-}
 
-impl Access {
-    /// Its name on command lines and in records.
-    pub const fn name(self) -> &'static str {
+    /// What it is for.
+    pub const fn class(self) -> Class {
         match self {
-            Self::RandomRead => "randread",
-            Self::RandomWrite => "randwrite",
-            Self::SequentialRead => "read",
+            Self::VirtioBlk | Self::Ahci => Class::Disk,
+            Self::VirtioNet | Self::E1000 => Class::Net,
         }
     }
 }
@@ -114,47 +103,27 @@ impl Completion {
     }
 }
 
-macro_rules! named {
-    ($type:ident, $key:literal, [$($variant:ident),+]) => {
-        impl FromStr for $type {
-            type Err = JobError;
-            fn from_str(text: &str) -> Result<Self, JobError> {
-                [$(Self::$variant),+]
-                    .into_iter()
-                    .find(|value| value.name() == text)
-                    .ok_or(JobError::Invalid($key))
-            }
-        }
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.name())
-            }
-        }
-    };
-}
-named!(Device, "device", [VirtioBlk, Ahci]);
-named!(Access, "access", [RandomRead, RandomWrite, SequentialRead]);
+named!(Device, "device", [VirtioBlk, Ahci, VirtioNet, E1000]);
 named!(Completion, "completion", [Poll, Interrupt]);
+
+impl From<DiskJob> for Job {
+    fn from(job: DiskJob) -> Self {
+        Self::Disk(job)
+    }
+}
+
+impl From<NetJob> for Job {
+    fn from(job: NetJob) -> Self {
+        Self::Net(job)
+    }
+}
 
 impl fmt::Display for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "device={} access={} completion={} block_size={} depth={} span={} warm_up_ms={} \
-             measure_ms={} operations={} verify={} seed={} tsc_hz={}",
-            self.device,
-            self.access,
-            self.completion,
-            self.block_size,
-            self.depth,
-            self.span,
-            self.warm_up_ms,
-            self.measure_ms,
-            self.operations,
-            u8::from(self.verify),
-            self.seed,
-            self.tsc_hz,
-        )
+        match self {
+            Self::Disk(job) => job.fmt(f),
+            Self::Net(job) => job.fmt(f),
+        }
     }
 }
 
@@ -162,29 +131,10 @@ impl FromStr for Job {
     type Err = JobError;
 
     fn from_str(text: &str) -> Result<Self, JobError> {
-        let find = |key: &'static str| {
-            text.split_ascii_whitespace()
-                .filter_map(|word| word.split_once('='))
-                .find(|(name, _)| *name == key)
-                .map(|(_, value)| value)
-                .ok_or(JobError::Missing(key))
-        };
-        fn number<T: FromStr>(key: &'static str, text: &str) -> Result<T, JobError> {
-            text.parse().map_err(|_| JobError::Invalid(key))
-        }
-        let job = Self {
-            device: find("device")?.parse()?,
-            access: find("access")?.parse()?,
-            completion: find("completion")?.parse()?,
-            block_size: number("block_size", find("block_size")?)?,
-            depth: number("depth", find("depth")?)?,
-            span: number("span", find("span")?)?,
-            warm_up_ms: number("warm_up_ms", find("warm_up_ms")?)?,
-            measure_ms: number("measure_ms", find("measure_ms")?)?,
-            operations: number("operations", find("operations")?)?,
-            verify: number::<u8>("verify", find("verify")?)? != 0,
-            seed: number("seed", find("seed")?)?,
-            tsc_hz: number("tsc_hz", find("tsc_hz")?)?,
+        let words = Words(text);
+        let job = match words.get::<Device>("device")?.class() {
+            Class::Disk => Self::Disk(DiskJob::read(words)?),
+            Class::Net => Self::Net(NetJob::read(words)?),
         };
         job.check()?;
         Ok(job)
@@ -192,25 +142,50 @@ impl FromStr for Job {
 }
 
 impl Job {
+    /// The device.
+    pub const fn device(&self) -> Device {
+        match self {
+            Self::Disk(job) => job.device,
+            Self::Net(job) => job.device,
+        }
+    }
+
+    /// Milliseconds before the measured part, and of it.
+    pub const fn times_ms(&self) -> (u32, u32) {
+        match self {
+            Self::Disk(job) => (job.warm_up_ms, job.measure_ms),
+            Self::Net(job) => (job.warm_up_ms, job.measure_ms),
+        }
+    }
+
+    /// Frequency of the time stamp counter in Hz, where the harness knows it; 0 lets the guest find
+    /// out.
+    pub const fn tsc_hz(&self) -> u64 {
+        match self {
+            Self::Disk(job) => job.tsc_hz,
+            Self::Net(job) => job.tsc_hz,
+        }
+    }
+
+    /// The same with another frequency.
+    #[must_use]
+    pub const fn with_tsc_hz(mut self, tsc_hz: u64) -> Self {
+        match &mut self {
+            Self::Disk(job) => job.tsc_hz = tsc_hz,
+            Self::Net(job) => job.tsc_hz = tsc_hz,
+        }
+        self
+    }
+
     /// Checks the ranges.
     ///
     /// # Errors
     /// Names the first field that is out of its range.
     pub fn check(&self) -> Result<(), JobError> {
-        if self.block_size == 0
-            || !self.block_size.is_multiple_of(4096)
-            || self.block_size > 1 << 20
-        {
-            return Err(JobError::Invalid("block_size"));
+        match self {
+            Self::Disk(job) => job.check(),
+            Self::Net(job) => job.check(),
         }
-        if !(1..=256).contains(&self.depth) {
-            return Err(JobError::Invalid("depth"));
-        }
-        let block = u64::from(self.block_size);
-        if !self.span.is_multiple_of(block) || self.span / block < u64::from(self.depth) {
-            return Err(JobError::Invalid("span"));
-        }
-        Ok(())
     }
 }
 
@@ -220,7 +195,7 @@ mod tests {
     use super::*;
     use std::string::ToString;
 
-    const JOB: Job = Job {
+    const DISK: DiskJob = DiskJob {
         device: Device::Ahci,
         access: Access::RandomWrite,
         completion: Completion::Interrupt,
@@ -234,25 +209,49 @@ mod tests {
         seed: u64::MAX,
         tsc_hz: 0,
     };
+    const NET: NetJob = NetJob {
+        device: Device::E1000,
+        traffic: Traffic::Request,
+        completion: Completion::Poll,
+        frame_size: 1514,
+        batch: 32,
+        rate: 10_000,
+        warm_up_ms: 10,
+        measure_ms: 100,
+        operations: 5,
+        verify: true,
+        tsc_hz: 1,
+    };
 
     #[test]
     fn text_and_back() {
-        let text = JOB.to_string() + " console=ttyS0 quiet";
-        assert_eq!(text.parse(), Ok(JOB));
+        for job in [Job::Disk(DISK), Job::Net(NET)] {
+            let text = job.to_string() + " console=ttyS0 quiet";
+            assert_eq!(text.parse(), Ok(job));
+        }
+        assert_eq!(Job::Net(NET).with_tsc_hz(7).tsc_hz(), 7);
     }
 
     #[test]
     fn what_is_missing_or_wrong_is_named() {
         assert_eq!("".parse::<Job>(), Err(JobError::Missing("device")));
-        let text = JOB.to_string();
-        for (from, to, key) in [
-            ("device=ahci", "device=floppy", "device"),
-            ("depth=32", "depth=0", "depth"),
-            ("depth=32", "depth=99999", "depth"),
-            ("block_size=4096", "block_size=512", "block_size"),
-            ("span=1073741824", "span=4097", "span"),
+        assert_eq!("device=e1000".parse::<Job>(), Err(JobError::Missing("traffic")));
+        let (disk, net) = (Job::Disk(DISK).to_string(), Job::Net(NET).to_string());
+        for (text, from, to, key) in [
+            (&disk, "device=ahci", "device=floppy", "device"),
+            (&disk, "depth=32", "depth=0", "depth"),
+            (&disk, "depth=32", "depth=99999", "depth"),
+            (&disk, "block_size=4096", "block_size=512", "block_size"),
+            (&disk, "span=1073741824", "span=4097", "span"),
+            (&net, "frame_size=1514", "frame_size=63", "frame_size"),
+            (&net, "frame_size=1514", "frame_size=65537", "frame_size"),
+            (&net, "batch=32", "batch=0", "batch"),
+            (&net, "batch=32", "batch=129", "batch"),
+            (&net, "traffic=rr", "traffic=walk", "traffic"),
         ] {
             assert_eq!(text.replace(from, to).parse::<Job>(), Err(JobError::Invalid(key)), "{to}");
         }
+        let unpaced = Job::Net(NetJob { traffic: Traffic::Receive, ..NET });
+        assert_eq!(unpaced.check(), Err(JobError::Invalid("rate")));
     }
 }

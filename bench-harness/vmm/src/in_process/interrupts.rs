@@ -1,6 +1,10 @@
-//! Interrupts as counters.
+//! Interrupts as counters, and pins as levels.
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,8 +22,8 @@ const ADDRESS: u64 = 0xfee0_0000;
 const BASE: u32 = 0x40;
 /// Interrupts that there are.
 const INTERRUPTS: usize = 32;
-/// How long a wait lasts at most.
-const WAIT: Duration = Duration::from_secs(1);
+/// How long a wait lasts at most; in tests, so long that one which nothing ends is noticed.
+const WAIT: Duration = Duration::from_secs(if cfg!(test) { 600 } else { 1 });
 
 /// The message that raises interrupt `index`.
 pub(super) fn message(index: u8) -> MsiMessage {
@@ -34,7 +38,7 @@ fn index_of(message: DeviceMessage) -> Option<usize> {
 /// A vector of a function.
 type Vector = (Bdf, u16);
 
-/// Counts what is sent, and wakes who waits.
+/// Counts what is sent, follows the pins' levels, and wakes who waits.
 pub(super) struct Controller {
     events: Option<Mutex<Events>>,
     state: Mutex<State>,
@@ -48,13 +52,59 @@ struct State {
     sent: BTreeMap<Vector, u64>,
     /// Messages of the vectors, and whether they are masked.
     routes: BTreeMap<Vector, (DeviceMessage, bool)>,
+    /// Functions that assert their pin.
+    asserted: BTreeSet<Bdf>,
+    /// The interrupts that functions' pins raise.
+    pins: BTreeMap<Bdf, usize>,
+    /// Whether each of those is being handled: taken, and not ended.
+    in_service: [bool; INTERRUPTS],
+}
+
+impl State {
+    /// Takes interrupt `index` if a pin that raises it is asserted and it is not being handled.
+    /// Returns whether it was taken.
+    fn take_pin(&mut self, index: usize) -> bool {
+        let raises =
+            |(bdf, raised): (&Bdf, &usize)| *raised == index && self.asserted.contains(bdf);
+        let raised = self.pins.iter().any(raises);
+        let (Some(taken), Some(in_service)) =
+            (self.taken.get_mut(index), self.in_service.get_mut(index))
+        else {
+            return false;
+        };
+        if !raised || *in_service {
+            return false;
+        }
+        *in_service = true;
+        *taken += 1;
+        true
+    }
 }
 
 /// Eventfds that stand for vectors.
 #[derive(Default)]
 struct Events {
     list: Vec<(Vector, EventFd)>,
-    epoll: Option<Arc<Epoll>>,
+    waking: Option<Waking>,
+}
+
+/// What a thread that waits for eventfds waits on, and an eventfd to wake it by for other reasons.
+struct Waking {
+    epoll: Arc<Epoll>,
+    event: EventFd,
+}
+
+impl Waking {
+    fn new() -> io::Result<Self> {
+        let (epoll, event) = (Epoll::new()?, EventFd::new(EFD_NONBLOCK)?);
+        watch(&epoll, &event)?;
+        Ok(Self { epoll: Arc::new(epoll), event })
+    }
+}
+
+fn watch(epoll: &Epoll, event: &EventFd) -> io::Result<()> {
+    let interest = EpollEvent::new(EventSet::IN, 0);
+    epoll.ctl(ControlOperation::Add, event.as_raw_fd(), interest)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -86,11 +136,65 @@ impl Controller {
         self.changed.notify_all();
     }
 
+    /// Wakes who waits, whichever way. Not for what comes out of [`drain`](Self::drain), which is
+    /// called by who looks.
+    fn wake(&self) {
+        self.changed.notify_all();
+        let Some(events) = &self.events else { return };
+        if let Some(waking) = &lock(events).waking {
+            // It only fails when it is full, and then who waits is awake.
+            let _ = waking.event.write(1);
+        }
+    }
+
+    fn set_level(&self, bdf: Bdf, asserted: bool) {
+        let mut state = lock(&self.state);
+        if asserted {
+            state.asserted.insert(bdf);
+        } else {
+            state.asserted.remove(&bdf);
+        }
+        let Some(index) = state.pins.get(&bdf).copied() else {
+            self.strays.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let taken = state.take_pin(index);
+        drop(state);
+        if taken {
+            self.wake();
+        }
+    }
+
+    /// Has a function's pin raise interrupt `index`; says whether there is such an interrupt.
+    pub(super) fn connect_pin(&self, bdf: Bdf, index: u8) -> bool {
+        let index = usize::from(index);
+        if index >= INTERRUPTS {
+            return false;
+        }
+        let mut state = lock(&self.state);
+        state.pins.insert(bdf, index);
+        state.take_pin(index);
+        true
+    }
+
+    /// Ends the handling of interrupt `index`; if a pin is asserted still it is taken again.
+    pub(super) fn end(&self, index: u8) {
+        let index = usize::from(index);
+        let mut state = lock(&self.state);
+        if let Some(in_service) = state.in_service.get_mut(index) {
+            *in_service = false;
+        }
+        state.take_pin(index);
+    }
+
     /// Delivers what was written to eventfds.
     fn drain(&self) {
         let Some(events) = &self.events else { return };
         // Held while delivering: who looks after this has everything that was written before.
         let events = lock(events);
+        if let Some(waking) = &events.waking {
+            let _ = waking.event.read();
+        }
         for (vector, event) in &events.list {
             if let Ok(times) = event.read() {
                 self.deliver(*vector, times);
@@ -101,12 +205,10 @@ impl Controller {
     fn event(&self, vector: Vector) -> Option<EventFd> {
         let mut events = lock(self.events.as_ref()?);
         let event = EventFd::new(EFD_NONBLOCK).ok()?;
-        if events.epoll.is_none() {
-            events.epoll = Some(Arc::new(Epoll::new().ok()?));
+        if events.waking.is_none() {
+            events.waking = Waking::new().ok();
         }
-        let interest = EpollEvent::new(EventSet::IN, 0);
-        let epoll = events.epoll.as_ref()?;
-        epoll.ctl(ControlOperation::Add, event.as_raw_fd(), interest).ok()?;
+        watch(&events.waking.as_ref()?.epoll, &event).ok()?;
         let other = event.try_clone().ok()?;
         events.list.push((vector, event));
         Some(other)
@@ -130,7 +232,10 @@ impl Controller {
     /// Sleeps until interrupt `index` was taken more than `seen` times, or [`WAIT`] is over.
     pub(super) fn wait(&self, index: u8, seen: u64) {
         let end = Instant::now() + WAIT;
-        let epoll = self.events.as_ref().and_then(|events| lock(events).epoll.clone());
+        let epoll = self.events.as_ref().and_then(|events| {
+            let events = lock(events);
+            events.waking.as_ref().map(|waking| waking.epoll.clone())
+        });
         loop {
             let left = end.saturating_duration_since(Instant::now());
             if self.taken(index) > seen || left.is_zero() {
@@ -173,6 +278,7 @@ impl MsiSink for FunctionInterrupts {
 
     fn trigger(&self, vector: u16) {
         self.controller.deliver((self.bdf, vector), 1);
+        self.controller.wake();
     }
 
     fn event(&self, vector: u16) -> Option<EventFd> {
@@ -181,7 +287,7 @@ impl MsiSink for FunctionInterrupts {
 }
 
 impl IntxLine for FunctionInterrupts {
-    fn set_level(&self, _asserted: bool) {
-        self.controller.strays.fetch_add(1, Ordering::Relaxed);
+    fn set_level(&self, asserted: bool) {
+        self.controller.set_level(self.bdf, asserted);
     }
 }

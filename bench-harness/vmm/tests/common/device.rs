@@ -25,6 +25,10 @@ pub(crate) mod at {
     pub(crate) const INTX: u32 = 0x44;
     /// Reads as what was written last, to anything but a doorbell.
     pub(crate) const SCRATCH: u32 = 0x48;
+    /// What is written asserts the INTx line, until
+    pub(crate) const ASSERT: u32 = 0x60;
+    /// it is written here.
+    pub(crate) const TAKE_BACK: u32 = 0x64;
     /// The window: its first word reads as what was written there, plus one.
     pub(crate) const WINDOW: u32 = 0x1000;
     /// The MSI-X table.
@@ -41,6 +45,7 @@ pub(crate) struct TestDevice {
     layout: Layout,
     window: Arc<SharedPage>,
     scratch: u32,
+    asserted: u32,
 }
 
 /// Rings so far of each doorbell.
@@ -86,7 +91,14 @@ impl TestDevice {
         let window = Arc::new(SharedPage::new(4096).unwrap());
         let windows = vec![ReadWindow { bar: 0, offset: at::WINDOW.into(), page: window.clone() }];
         let layout = Layout { doorbells, windows, ..config.layout() };
-        (Self { config, layout, window, scratch: 0 }, Rings(rings))
+        (Self { config, layout, window, scratch: 0, asserted: 0 }, Rings(rings))
+    }
+}
+
+impl TestDevice {
+    fn assert(&mut self, causes: u32) {
+        self.asserted = causes;
+        self.config.interrupts().set_intx(causes != 0);
     }
 }
 
@@ -138,6 +150,8 @@ impl PciDevice for TestDevice {
         match (bar, u32::try_from(offset).unwrap()) {
             (0, at::RAISE) => self.config.interrupts().trigger_msix(0),
             (0, at::INTX) => self.config.interrupts().set_intx(value != 0),
+            (0, at::ASSERT) => self.assert(self.asserted | value),
+            (0, at::TAKE_BACK) => self.assert(self.asserted & !value),
             (0, at::WINDOW) => self.window.words()[0].store(value + 1, Ordering::Release),
             _ => {}
         }

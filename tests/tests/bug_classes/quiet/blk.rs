@@ -1,6 +1,3 @@
-use std::mem::offset_of;
-
-use paraslot_spec::virtio::pci::CommonCfg;
 use paraslot_spec::virtio_blk::{request, status};
 use paraslot_tests::bench::Bench;
 use paraslot_virtio::testing::Buffer;
@@ -78,7 +75,7 @@ fn run(seed: u64, ending: Ending) {
         }
         Ending::QueueReset => {
             guest.reset_queue();
-            watch.until(&mut random, || guest.common(offset_of!(CommonCfg, queue_reset)) == 0);
+            watch.until(&mut random, || guest.queue_is_reset());
         }
         Ending::FunctionLevelReset | Ending::HostReset => {
             let back = watch.let_go(&mut random);
@@ -95,7 +92,7 @@ fn run(seed: u64, ending: Ending) {
             watch.bus_master_off(&mut *guest.bench.device, &data_of(&pending));
         }
         Ending::Drop => {
-            let Blk { bench: Bench { device, .. }, .. } = guest;
+            let Bench { device, .. } = guest.virtio.bench;
             drop(device);
             watch.only_data(&data_of(&pending));
             watch.until(&mut random, || watch.executor.is_empty());

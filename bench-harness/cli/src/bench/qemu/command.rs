@@ -9,20 +9,31 @@ use paraslot_report::Path;
 
 use crate::bench::GUEST_MEMORY;
 use crate::image::IMAGE_BYTES;
-use crate::spec::{DeviceSpec, Engine};
+use crate::network;
+use crate::spec::{DiskSpec, Engine, NetSpec};
 
 /// A virtual machine for one job.
 pub(super) struct Machine<'a> {
     pub(super) guest: &'a FilePath,
     pub(super) firmware: Option<&'a FilePath>,
     pub(super) job: &'a Job,
-    /// `None` for QEMU's null backend.
-    pub(super) image: Option<&'a FilePath>,
-    pub(super) spec: &'a DeviceSpec,
+    pub(super) attached: Attached<'a>,
     pub(super) path: Path,
-    pub(super) engine: Engine,
     /// How long its device's thread may poll.
     pub(super) busy_poll: Duration,
+}
+
+/// The device, and what is behind it.
+#[derive(Clone, Copy)]
+pub(super) enum Attached<'a> {
+    Disk {
+        spec: &'a DiskSpec,
+        /// `None` for QEMU's null backend.
+        image: Option<&'a FilePath>,
+        engine: Engine,
+    },
+    /// A socket that nobody connects to: what is sent to it is taken and dropped.
+    Net { spec: &'a NetSpec },
 }
 
 /// A text as the value of an option: commas are doubled.
@@ -57,28 +68,18 @@ impl Machine<'_> {
         add("-m", format!("{}M", GUEST_MEMORY >> 20));
         add("-device", format!("isa-debugcon,iobase={:#x},chardev=console", port::CONSOLE));
         add("-device", format!("isa-debug-exit,iobase={:#x},iosize=4", port::EXIT));
-        for node in self.nodes() {
-            add("-blockdev", node);
-        }
-        let serial = self.spec.id.as_ref().map(|id| format!(",serial={}", escaped(id)));
-        let serial = serial.unwrap_or_default();
-        match self.spec.device {
-            Device::VirtioBlk => {
-                let mut device = format!(
-                    "virtio-blk-pci,drive=disk,disable-legacy=on,num-queues={}",
-                    self.spec.queues.unwrap_or(1)
-                );
-                if self.path == Path::Trap {
-                    device.push_str(",ioeventfd=off");
-                } else {
-                    let poll = self.busy_poll.as_nanos();
-                    add("-object", format!("iothread,id=worker,poll-max-ns={poll}"));
-                    device.push_str(",ioeventfd=on,iothread=worker");
+        match self.attached {
+            Attached::Disk { spec, image, engine } => {
+                for node in nodes(spec, image, engine) {
+                    add("-blockdev", node);
                 }
-                add("-device", device + &serial);
+                self.disk(spec, add);
             }
-            // The machine brings an ICH9 with empty ports.
-            Device::Ahci => add("-device", format!("ide-hd,drive=disk,bus=ide.0{serial}")),
+            Attached::Net { spec } => {
+                // (A hub with nobody else would do, too, but QEMU's quick firmware halts beside one.)
+                add("-netdev", "socket,id=net,listen=127.0.0.1:0".into());
+                add("-device", self.adapter(spec));
+            }
         }
         if let Some(firmware) = self.firmware {
             arguments.extend(["-bios".into(), firmware.into()]);
@@ -88,59 +89,117 @@ impl Machine<'_> {
         arguments
     }
 
-    /// The image, from the file up.
-    fn nodes(&self) -> Vec<String> {
-        let Some(image) = self.image else {
-            let null = format!("null-co,node-name=disk,size={IMAGE_BYTES},read-zeroes=on");
-            return vec![null];
+    fn disk(&self, spec: &DiskSpec, mut add: impl FnMut(&str, String)) {
+        let serial = spec.id.as_ref().map(|id| format!(",serial={}", escaped(id)));
+        let serial = serial.unwrap_or_default();
+        if spec.device != Device::VirtioBlk {
+            // The machine brings an ICH9 with empty ports.
+            return add("-device", format!("ide-hd,drive=disk,bus=ide.0{serial}"));
+        }
+        let queues = spec.queues.unwrap_or(1);
+        let doorbells = if self.path == Path::Trap {
+            "ioeventfd=off"
+        } else {
+            let poll = self.busy_poll.as_nanos();
+            add("-object", format!("iothread,id=worker,poll-max-ns={poll}"));
+            "ioeventfd=on,iothread=worker"
         };
-        let switch = |on| if on { "on" } else { "off" };
-        let read_only = switch(!self.spec.writable());
-        let aio = match self.engine {
-            Engine::IoUring => "io_uring",
-            Engine::Threads => "threads",
-        };
-        let direct = switch(self.spec.direct);
-        let name = escaped(image.display());
-        vec![
+        add(
+            "-device",
             format!(
-                "file,node-name=file,filename={name},aio={aio},cache.direct={direct},\
-                 read-only={read_only}"
+                "virtio-blk-pci,drive=disk,disable-legacy=on,num-queues={queues},{doorbells}{serial}"
             ),
-            format!("raw,node-name=disk,file=file,cache.direct={direct},read-only={read_only}"),
-        ]
+        );
     }
+
+    /// It is served by QEMU's main thread, which does not poll.
+    fn adapter(&self, spec: &NetSpec) -> String {
+        let mac = network::address(spec).map(|byte| format!("{byte:02x}")).join(":");
+        if spec.device == Device::E1000 {
+            return format!("e1000,netdev=net,mac={mac}");
+        }
+        let ioeventfd = if self.path == Path::Trap { "off" } else { "on" };
+        // The socket has no offloads, so there are none to offer.
+        format!(
+            "virtio-net-pci,netdev=net,disable-legacy=on,mq=off,ioeventfd={ioeventfd},mac={mac}"
+        )
+    }
+}
+
+/// A disk's image, from the file up.
+fn nodes(spec: &DiskSpec, image: Option<&FilePath>, engine: Engine) -> Vec<String> {
+    let Some(image) = image else {
+        return vec![format!("null-co,node-name=disk,size={IMAGE_BYTES},read-zeroes=on")];
+    };
+    let switch = |on| if on { "on" } else { "off" };
+    let read_only = switch(!spec.writable());
+    let aio = match engine {
+        Engine::IoUring => "io_uring",
+        Engine::Threads => "threads",
+    };
+    let direct = switch(spec.direct);
+    let name = escaped(image.display());
+    vec![
+        format!(
+            "file,node-name=file,filename={name},aio={aio},cache.direct={direct},\
+             read-only={read_only}"
+        ),
+        format!("raw,node-name=disk,file=file,cache.direct={direct},read-only={read_only}"),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use paraslot_protocol::{Access, Completion};
+    use crate::spec::DeviceSpec;
+    use paraslot_protocol::{Access, Completion, DiskJob, NetJob, Traffic};
 
     fn line(spec: &str, image: Option<&str>, path: Path) -> String {
         let spec: DeviceSpec = spec.parse().unwrap();
-        let job = Job {
-            device: spec.device,
-            access: Access::RandomRead,
-            completion: Completion::Poll,
-            block_size: 4096,
-            depth: 1,
-            span: IMAGE_BYTES,
-            warm_up_ms: 1,
-            measure_ms: 1,
-            operations: 0,
-            verify: true,
-            seed: 1,
-            tsc_hz: 0,
+        let (warm_up_ms, measure_ms, operations, verify, tsc_hz) = (1, 1, 0, true, 0);
+        let (device, completion) = (spec.device(), Completion::Poll);
+        let (attached, job) = match &spec {
+            DeviceSpec::Disk(disk) => {
+                let image = image.map(FilePath::new);
+                let job = DiskJob {
+                    device,
+                    access: Access::RandomRead,
+                    completion,
+                    block_size: 4096,
+                    depth: 1,
+                    span: IMAGE_BYTES,
+                    warm_up_ms,
+                    measure_ms,
+                    operations,
+                    verify,
+                    seed: 1,
+                    tsc_hz,
+                };
+                (Attached::Disk { spec: disk, image, engine: Engine::Threads }, Job::Disk(job))
+            }
+            DeviceSpec::Net(net) => {
+                let job = NetJob {
+                    device,
+                    traffic: Traffic::Transmit,
+                    completion,
+                    frame_size: 64,
+                    batch: 1,
+                    rate: 0,
+                    warm_up_ms,
+                    measure_ms,
+                    operations,
+                    verify,
+                    tsc_hz,
+                };
+                (Attached::Net { spec: net }, Job::Net(job))
+            }
         };
         let machine = Machine {
             guest: FilePath::new("/guest"),
             firmware: None,
             job: &job,
-            image: image.map(FilePath::new),
-            spec: &spec,
+            attached,
             path,
-            engine: Engine::Threads,
             busy_poll: Duration::from_micros(50),
         };
         let arguments = machine.arguments();
@@ -157,6 +216,17 @@ mod tests {
         assert!(event.contains("num-queues=1,ioeventfd=on,iothread=worker"));
         assert!(line("ahci,id=a,,b", Some("/image"), Path::Trap).contains("bus=ide.0,serial=a,,b"));
         assert!(line("ahci", Some("/image"), Path::Event).contains("ide-hd,drive=disk,bus=ide.0"));
+    }
+
+    #[test]
+    fn networks_are_behind_a_socket() {
+        const SOCKET: &str = "-netdev socket,id=net,listen=127.0.0.1:0 -device ";
+        let virtio = line("virtio-net,mac=52:54:00:00:00:0a", None, Path::Trap);
+        assert!(virtio.contains(&format!("{SOCKET}virtio-net-pci,netdev=net,disable-legacy=on,")));
+        assert!(virtio.contains("mq=off,ioeventfd=off,mac=52:54:00:00:00:0a "), "{virtio}");
+        assert!(line("virtio-net", None, Path::Event).contains("ioeventfd=on"));
+        let e1000 = line("e1000", None, Path::Event);
+        assert!(e1000.contains(&format!("{SOCKET}e1000,netdev=net,mac=52:54:00:00:00:01 ")));
     }
 
     #[test]

@@ -114,6 +114,57 @@ fn interrupts_stay_suppressed_however_long_the_driver_polls() {
     assert_eq!(queue.used_event(), index);
 }
 
+#[test]
+fn a_late_interrupt_is_asked_for_after_three_quarters() {
+    for (given, after) in [(1, 0), (2, 1), (3, 2), (4, 3), (8, 6)] {
+        for start in [0_u16, 0xfffd] {
+            let mut queue = queue(true);
+            for index in 0..start {
+                queue.push(0);
+                queue.publish();
+                queue.give_back(index, 0, 0);
+                queue.pop().unwrap();
+            }
+            (0..given).for_each(|head| queue.push(head));
+            assert!(!queue.request_late_interrupt(), "they are not with the device yet");
+            queue.publish();
+            assert_eq!(queue.given(), given);
+            for used in 0..given {
+                let come = queue.request_late_interrupt();
+                assert_eq!(queue.used_event(), start.wrapping_add(after));
+                assert_eq!(come, used > after, "{used} of {given}");
+                queue.give_back(start.wrapping_add(used), used.into(), 0);
+            }
+            assert!(queue.request_late_interrupt());
+        }
+    }
+    let mut queue = queue(false);
+    (0..8).for_each(|head| queue.push(head));
+    queue.publish();
+    assert!(!queue.request_late_interrupt());
+    queue.give_back(0, 0, 0);
+    assert!(queue.request_late_interrupt(), "one is as good as all");
+}
+
+#[test]
+fn the_used_index_is_read_again_when_all_was_taken() {
+    let mut queue = queue(true);
+    (0..8).for_each(|head| queue.push(head));
+    queue.publish();
+    (0..3).for_each(|head| queue.give_back(head, head.into(), 0));
+    for head in 0..3 {
+        assert_eq!(queue.pop(), Ok(Some(Used { head, len: 0 })));
+        // It is not looked at in between, whatever it says.
+        queue.memory.store16(queue.used + INDEX, 0x1234);
+    }
+    assert!(queue.pop().is_err());
+    queue.memory.store16(queue.used + INDEX, 3);
+    assert_eq!(queue.pop(), Ok(None));
+    assert_eq!((queue.given(), queue.request_interrupt()), (5, false));
+    queue.clear();
+    assert_eq!((queue.given(), queue.pop()), (0, Ok(None)));
+}
+
 // A device that is hostile or broken: an index that jumps ahead, an ID outside the queue.
 #[test]
 fn what_was_not_given_cannot_come_back() {

@@ -1,16 +1,13 @@
 //! The loop that keeps requests in flight.
 
-use paraslot_protocol::{Access, Completion as Mode, Job, Outcome, PATTERN_BLOCK, Phase};
+use paraslot_protocol::{Access, Completion as Mode, DiskJob, Outcome, PATTERN_BLOCK, Phase};
 use zerocopy::little_endian::U64;
 
-use super::Failure;
+use super::super::{Failure, STUCK_MS};
 use super::contents::Contents;
 use super::random::Random;
 use crate::error::cycles;
 use crate::{Accesses, Completions, Disk, DmaRegion, Error, MAX_DEPTH, Op, Platform};
-
-/// How long nothing may complete, in milliseconds.
-const STUCK_MS: u64 = 5000;
 
 /// A request in flight.
 #[derive(Clone, Copy, Default)]
@@ -31,7 +28,7 @@ struct Until {
 pub(super) struct Runner<'a, P, D> {
     platform: &'a P,
     disk: &'a mut D,
-    job: Job,
+    job: DiskJob,
     contents: Contents,
     /// A block for each tag.
     buffers: DmaRegion,
@@ -52,7 +49,7 @@ impl<'a, P: Platform, D: Disk> Runner<'a, P, D> {
     pub(super) fn new(
         platform: &'a P,
         disk: &'a mut D,
-        job: Job,
+        job: DiskJob,
         contents: Contents,
         buffers: DmaRegion,
         outcome: &'a mut Outcome,

@@ -4,18 +4,18 @@ use std::vec;
 use std::vec::Vec;
 
 use paraslot_protocol::{
-    Access, Completion as Mode, Device, Job, JobError, Outcome, PATTERN_BLOCK, PATTERN_STEP, Phase,
-    pattern_base,
+    Access, Completion as Mode, Device, DiskJob, JobError, Outcome, PATTERN_BLOCK, PATTERN_STEP,
+    Phase, pattern_base,
 };
 
+use super::super::{Failure, run, run_on};
 use super::contents::Contents;
-use super::{Failure, run, run_on};
 use crate::testing::Fake;
 use crate::{Accesses, Completion, Completions, Disk, DmaRegion, Error, Failed, Op, Platform};
 
 const BLOCKS: usize = 64;
 
-const JOB: Job = Job {
+const JOB: DiskJob = DiskJob {
     device: Device::VirtioBlk,
     access: Access::RandomRead,
     completion: Mode::Poll,
@@ -185,7 +185,7 @@ impl Disk for FakeDisk<'_> {
     }
 }
 
-fn run_with(fault: Fault, job: Job) -> (Result<(), Failure>, Outcome, Vec<Phase>) {
+fn run_with(fault: Fault, job: DiskJob) -> (Result<(), Failure>, Outcome, Vec<Phase>) {
     let fake = Fake::new();
     let mut outcome = Outcome::default();
     let result = run_on(&fake, FakeDisk::new(&fake, fault), &job, &mut outcome);
@@ -197,7 +197,7 @@ fn run_with(fault: Fault, job: Job) -> (Result<(), Failure>, Outcome, Vec<Phase>
 fn a_good_disk_passes_every_job_and_is_counted_exactly() {
     for access in [Access::RandomRead, Access::RandomWrite, Access::SequentialRead] {
         for (completion, depth) in [(Mode::Poll, 1), (Mode::Poll, 8), (Mode::Interrupt, 1)] {
-            let job = Job { access, completion, depth, ..JOB };
+            let job = DiskJob { access, completion, depth, ..JOB };
             let (result, outcome, phases) = run_with(Fault::None, job);
             assert_eq!(result, Ok(()), "{job}");
             assert_eq!(phases, [Phase::Measure, Phase::Done]);
@@ -225,7 +225,7 @@ fn a_good_disk_passes_every_job_and_is_counted_exactly() {
 
 #[test]
 fn the_warm_up_is_not_counted_and_time_ends_the_measured_part() {
-    let job = Job { warm_up_ms: 5, measure_ms: 20, operations: 0, ..JOB };
+    let job = DiskJob { warm_up_ms: 5, measure_ms: 20, operations: 0, ..JOB };
     let (result, outcome, phases) = run_with(Fault::None, job);
     assert_eq!(result, Ok(()));
     assert_eq!(phases, [Phase::WarmUp, Phase::Measure, Phase::Done]);
@@ -249,10 +249,10 @@ fn wrong_data_is_found() {
         (Access::RandomWrite, Fault::LoseWrite(500)),
         (Access::RandomWrite, Fault::SkipRead(1)),
     ] {
-        let (result, outcome, _) = run_with(fault, Job { access, ..JOB });
+        let (result, outcome, _) = run_with(fault, DiskJob { access, ..JOB });
         assert!(matches!(result, Err(Failure::Corrupt(_))), "{access} {fault:?} {result:?}");
         assert!(outcome.header.errors.get() > 0);
-        let (result, ..) = run_with(fault, Job { access, verify: false, ..JOB });
+        let (result, ..) = run_with(fault, DiskJob { access, verify: false, ..JOB });
         assert_eq!(result, Ok(()));
     }
 }
@@ -265,22 +265,22 @@ fn failures_and_silence_end_the_job() {
     assert_eq!(phases, [Phase::Measure, Phase::Done]);
     assert_eq!(run_with(Fault::Hang(100), JOB).0, Err(Failure::Stuck));
     // A lost interrupt is not made up for by looking anyway.
-    let job = Job { completion: Mode::Interrupt, depth: 1, ..JOB };
+    let job = DiskJob { completion: Mode::Interrupt, depth: 1, ..JOB };
     assert_eq!(run_with(Fault::Silent(100), job).0, Err(Failure::Stuck));
 }
 
 #[test]
 fn what_does_not_fit_is_refused() {
     for (job, what) in [
-        (Job { depth: 33, ..JOB }, "depth"),
-        (Job { block_size: 16384, ..JOB }, "block_size"),
-        (Job { span: JOB.span + 4096, ..JOB }, "span"),
+        (DiskJob { depth: 33, ..JOB }, "depth"),
+        (DiskJob { block_size: 16384, ..JOB }, "block_size"),
+        (DiskJob { span: JOB.span + 4096, ..JOB }, "span"),
     ] {
         assert_eq!(run_with(Fault::None, job).0, Err(Failure::Unfit(what)));
     }
-    let job = Job { depth: 0, ..JOB };
+    let job = DiskJob { depth: 0, ..JOB };
     assert_eq!(run_with(Fault::None, job).0, Err(Failure::Job(JobError::Invalid("depth"))));
-    let status = run(&Fake::new(), &JOB).status();
+    let status = run(&Fake::new(), JOB).status();
     assert_eq!(status, paraslot_protocol::Status::NoDevice);
 }
 

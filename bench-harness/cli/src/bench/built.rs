@@ -1,0 +1,122 @@
+//! A device for one run, over what is behind it.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use paraslot_backends::net::NetStatistics;
+use paraslot_device::{DmaSpace, Host};
+
+use super::{Sample, Setting};
+use crate::counted::{Copied, Counted};
+use crate::devices::{self, Function, Statistics};
+use crate::network::{self, Arrivals, Opened};
+use crate::plan::Cell;
+use crate::spec::{DeviceSpec, NetSpec};
+
+/// A device that nobody has plugged in yet.
+pub(super) struct Built<A: DmaSpace> {
+    /// The device.
+    pub(super) function: Function<A>,
+    /// What is seen of its work from here.
+    pub(super) watch: Watch,
+    /// What is behind it, as options of the command line.
+    pub(super) label: String,
+}
+
+/// What is seen of a device's work from the outside.
+pub(super) enum Watch {
+    Disk(Copied),
+    Net { statistics: Statistics, arrivals: Arrivals },
+}
+
+impl Watch {
+    /// Bytes that its side has copied.
+    pub(super) fn copied(&self) -> u64 {
+        match self {
+            Self::Disk(copied) => copied.bytes(),
+            Self::Net { statistics, .. } => statistics().copied_bytes,
+        }
+    }
+
+    /// What has become of its frames.
+    pub(super) fn network(&self) -> NetStatistics {
+        match self {
+            Self::Disk(_) => NetStatistics::default(),
+            Self::Net { statistics, .. } => statistics(),
+        }
+    }
+
+    /// Whether what the guest says of its run can be true.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn confirm(&self, sample: &Sample) -> anyhow::Result<()> {
+        let Self::Net { arrivals, .. } = self else { return Ok(()) };
+        match arrivals.frames()? {
+            Some(arrived) if arrived < sample.operations => bail!(
+                "the guest was told that {} frames were sent, and {arrived} were",
+                sample.operations
+            ),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// What was counted between two looks.
+pub(super) fn since(end: &NetStatistics, start: &NetStatistics) -> NetStatistics {
+    macro_rules! differences {
+        ($($count:ident),+ $(,)?) => {
+            NetStatistics { $($count: end.$count.wrapping_sub(start.$count)),+ }
+        };
+    }
+    differences!(
+        sent_frames,
+        sent_bytes,
+        received_frames,
+        received_bytes,
+        filtered,
+        no_guest_buffers,
+        received_too_long,
+        receive_errors,
+        send_busy,
+        send_no_buffers,
+        send_down,
+        send_invalid,
+        send_errors,
+        copied_bytes,
+    )
+}
+
+impl Setting<'_> {
+    /// Makes the device of a cell, over what is behind it.
+    pub(super) fn build<A: DmaSpace>(
+        &self,
+        cell: &Cell,
+        host: Host<A>,
+    ) -> anyhow::Result<Built<A>> {
+        match (&self.devices[cell.device], cell.net()) {
+            (DeviceSpec::Disk(spec), _) => {
+                let opened = self.storage.open(spec, cell)?;
+                let (backend, copied) = Counted::new(opened.backend);
+                let function = devices::disk(spec, Arc::new(backend), host)?;
+                Ok(Built { function, watch: Watch::Disk(copied), label: opened.label })
+            }
+            (DeviceSpec::Net(spec), Some(workload)) => {
+                adapter(spec, network::address(spec), network::open(spec, workload)?, host)
+            }
+            (DeviceSpec::Net(_), None) => bail!("{} is not for a network", cell.name),
+        }
+    }
+}
+
+/// Makes an adapter with the address `mac` over what was opened for it.
+pub(super) fn adapter<A: DmaSpace>(
+    spec: &NetSpec,
+    mac: [u8; 6],
+    opened: Opened,
+    host: Host<A>,
+) -> anyhow::Result<Built<A>> {
+    let Opened { backend, label, arrivals } = opened;
+    let (function, statistics) = devices::adapter(spec, backend, mac, host)?;
+    Ok(Built { function, watch: Watch::Net { statistics, arrivals }, label })
+}

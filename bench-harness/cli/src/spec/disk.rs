@@ -1,0 +1,147 @@
+//! Disks.
+
+use std::path::PathBuf;
+
+use paraslot_protocol::Device;
+
+use super::{OptionInfo, SpecError, choose, option, queues, refuse, switch};
+
+/// What a disk's data is kept in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// A file or block device.
+    #[default]
+    File,
+    /// Memory of this process.
+    Memory,
+    /// Nothing.
+    Null,
+}
+
+/// Who makes a file's system calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// io_uring.
+    IoUring,
+    /// A pool of threads.
+    Threads,
+}
+
+/// A disk with its options. What was not given is `None`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DiskSpec {
+    /// Which one.
+    pub(crate) device: Device,
+    /// What is behind it.
+    pub(crate) backend: Backend,
+    /// The user's image; without, a temporary one.
+    pub(crate) path: Option<PathBuf>,
+    /// Queues that it offers.
+    pub(crate) queues: Option<u16>,
+    /// Whether it refuses writes.
+    pub(crate) read_only: bool,
+    /// Whether the user's image may be written.
+    pub(crate) write: bool,
+    /// Whether to go around the page cache.
+    pub(crate) direct: bool,
+    /// Who makes the system calls; without, whoever can.
+    pub(crate) engine: Option<Engine>,
+    /// Whether data is compared with what was written.
+    pub(crate) verify: bool,
+    /// Serial number.
+    pub(crate) id: Option<String>,
+}
+
+const PATH: OptionInfo = option("path", "FILE", "image or block device, opened for reading only");
+const BACKEND: OptionInfo = option("backend", "file|memory|null", "what keeps the data");
+const QUEUES: OptionInfo =
+    option("queues", "1..64", "queues to offer; the workloads use the first");
+const READ_ONLY: OptionInfo = option("readonly", "on|off", "refuse writes");
+const WRITE: OptionInfo = option("write", "on|off", "let workloads overwrite the image at path");
+const DIRECT: OptionInfo = option("direct", "on|off", "go around the host's page cache");
+const ENGINE: OptionInfo = option("engine", "io_uring|threads", "who makes the system calls");
+const VERIFY: OptionInfo =
+    option("verify", "on|off", "compare data; off to set beside backend=null, which has none");
+const ID: OptionInfo = option("id", "TEXT", "serial number, up to 20 characters");
+
+/// The options that a disk takes.
+pub(super) fn options(device: Device) -> &'static [OptionInfo] {
+    match device {
+        Device::VirtioBlk => &[PATH, BACKEND, QUEUES, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID],
+        _ => &[PATH, BACKEND, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID],
+    }
+}
+
+impl DiskSpec {
+    /// A disk with nothing said of it.
+    pub(crate) fn new(device: Device) -> Self {
+        Self {
+            device,
+            backend: Backend::default(),
+            path: None,
+            queues: None,
+            read_only: false,
+            write: false,
+            direct: false,
+            engine: None,
+            verify: true,
+            id: None,
+        }
+    }
+
+    /// Whether a workload may write: not to a user's image unless that was asked for.
+    pub(crate) fn writable(&self) -> bool {
+        !self.read_only && (self.path.is_none() || self.write)
+    }
+
+    pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), SpecError> {
+        match name {
+            "path" if value.is_empty() => return refuse("path= needs a file's name"),
+            "path" => self.path = Some(value.into()),
+            "backend" => {
+                let known =
+                    [("file", Backend::File), ("memory", Backend::Memory), ("null", Backend::Null)];
+                self.backend = choose(name, value, &known)?;
+            }
+            "queues" => self.queues = Some(queues(value, 64)?),
+            "readonly" => self.read_only = switch(name, value)?,
+            "write" => self.write = switch(name, value)?,
+            "direct" => self.direct = switch(name, value)?,
+            "verify" => self.verify = switch(name, value)?,
+            "engine" => {
+                let known = [("io_uring", Engine::IoUring), ("threads", Engine::Threads)];
+                self.engine = Some(choose(name, value, &known)?);
+            }
+            "id" if (1..=20).contains(&value.len())
+                && value.bytes().all(|byte| byte.is_ascii_graphic()) =>
+            {
+                self.id = Some(value.into());
+            }
+            "id" => return refuse(format!("id={value}: id is 1 to 20 visible ASCII characters")),
+            _ => return refuse(format!("option {name} has no meaning")),
+        }
+        Ok(())
+    }
+
+    pub(super) fn check(&self) -> Result<(), SpecError> {
+        if self.backend != Backend::File {
+            for (given, name) in [
+                (self.path.is_some(), "path"),
+                (self.read_only, "readonly"),
+                (self.direct, "direct"),
+                (self.engine.is_some(), "engine"),
+            ] {
+                if given {
+                    return refuse(format!("option {name} is for backend=file"));
+                }
+            }
+        }
+        if self.write && self.path.is_none() {
+            return refuse("write=on is for an image of your own: give its path, too");
+        }
+        if self.write && self.read_only {
+            return refuse("write=on and readonly=on contradict each other");
+        }
+        Ok(())
+    }
+}

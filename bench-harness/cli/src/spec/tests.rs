@@ -1,0 +1,149 @@
+use super::*;
+
+fn error(text: &str) -> String {
+    let message = text.parse::<DeviceSpec>().expect_err(text).to_string();
+    assert!(!message.contains('\n'));
+    message
+}
+
+fn disk(text: &str) -> DiskSpec {
+    match text.parse() {
+        Ok(DeviceSpec::Disk(spec)) => spec,
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+fn net(text: &str) -> NetSpec {
+    match text.parse() {
+        Ok(DeviceSpec::Net(spec)) => spec,
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+#[test]
+fn options_of_disks_are_read() {
+    let spec = disk(
+        "virtio-blk,path=disk.img,queues=4,readonly=on,direct=on,engine=threads,verify=off,id=one",
+    );
+    let expected = DiskSpec {
+        path: Some("disk.img".into()),
+        queues: Some(4),
+        read_only: true,
+        direct: true,
+        engine: Some(Engine::Threads),
+        verify: false,
+        id: Some("one".into()),
+        ..DiskSpec::new(Device::VirtioBlk)
+    };
+    assert_eq!(spec, expected);
+    assert_eq!("ahci".parse(), Ok(DeviceSpec::new(Device::Ahci)));
+    assert_eq!(disk("ahci,backend=null").backend, Backend::Null);
+}
+
+#[test]
+fn options_of_networks_are_read() {
+    let spec = net("virtio-net,mac=52:54:00:aB:cd:01,queues=2,offloads=off,verify=off");
+    let expected = NetSpec {
+        mac: Some([0x52, 0x54, 0, 0xab, 0xcd, 1]),
+        queues: Some(2),
+        offloads: false,
+        verify: false,
+        ..NetSpec::new(Device::VirtioNet)
+    };
+    assert_eq!(spec, expected);
+    assert_eq!("e1000".parse(), Ok(DeviceSpec::new(Device::E1000)));
+    assert_eq!(net("e1000,backend=auto").tap(), None);
+    assert_eq!(net("e1000,backend=tap,ifname=tap0").tap(), Some("tap0"));
+}
+
+#[test]
+fn a_doubled_comma_belongs_to_the_value() {
+    let spec = disk("ahci,path=a,,b.img,direct=on");
+    assert_eq!(spec.path, Some("a,b.img".into()));
+    assert!(spec.direct);
+    assert_eq!(parts("a,,,b"), ["a,", "b"]);
+    assert_eq!(parts(""), [""]);
+}
+
+#[test]
+fn the_users_image_is_written_only_if_asked() {
+    let writable = |text| disk(text).writable();
+    assert!(writable("ahci"));
+    assert!(!writable("ahci,readonly=on"));
+    assert!(!writable("ahci,path=x"));
+    assert!(!writable("ahci,path=x,readonly=off"));
+    assert!(writable("ahci,path=x,write=on"));
+}
+
+#[test]
+fn what_is_unknown_is_named_with_what_is_known() {
+    const KNOWN: &str = "there are virtio-blk, ahci, virtio-net, e1000";
+    assert_eq!(error("floppy"), format!("no device \"floppy\": {KNOWN}"));
+    assert_eq!(error(""), format!("no device \"\": {KNOWN}"));
+    assert_eq!(error("virtio-blk,,"), format!("no device \"virtio-blk,\": {KNOWN}"));
+    assert_eq!(
+        error("ahci,queues=2"),
+        "ahci has no option \"queues\": it has path, backend, readonly, write, direct, engine, verify, id"
+    );
+    assert_eq!(
+        error("e1000,offloads=off"),
+        "e1000 has no option \"offloads\": it has mac, backend, ifname, verify"
+    );
+    assert_eq!(error("ahci,direct=yes"), "direct=yes: direct is one of on, off");
+    assert_eq!(error("ahci,backend=tape"), "backend=tape: backend is one of file, memory, null");
+    assert_eq!(error("e1000,backend=null"), "backend=null: backend is one of auto, tap");
+    assert_eq!(error("ahci,engine=x"), "engine=x: engine is one of io_uring, threads");
+    assert_eq!(error("virtio-blk,queues=0"), "queues=0: queues is a number from 1 to 64");
+    assert_eq!(error("e1000,mac=1"), "mac=1: mac is a station's address, like 52:54:00:12:34:56");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for text in [
+        "ahci,",
+        "ahci,direct",
+        "ahci,path=",
+        "ahci,id=",
+        "ahci,id=a b",
+        "ahci,id=012345678901234567890",
+        "ahci,direct=on,direct=off",
+        "ahci,backend=null,path=x",
+        "ahci,backend=memory,direct=on",
+        "ahci,backend=memory,readonly=on",
+        "ahci,backend=memory,engine=threads",
+        "ahci,write=on",
+        "ahci,path=x,write=on,readonly=on",
+        "virtio-net,queues=65",
+        "e1000,backend=tap",
+        "e1000,ifname=tap0",
+        "e1000,backend=tap,ifname=",
+        "e1000,backend=tap,ifname=a/b",
+        "e1000,backend=tap,ifname=0123456789abcdef",
+        "e1000,mac=52:54:00:12:34",
+        "e1000,mac=52:54:00:12:34:56:78",
+        "e1000,mac=52:54:00:12:34:+6",
+        "e1000,mac=00:00:00:00:00:00",
+        "e1000,mac=01:00:5e:00:00:01",
+    ] {
+        error(text);
+    }
+}
+
+/// What `list` shows is what the parser takes.
+#[test]
+fn every_option_that_is_shown_is_taken() {
+    for device in DEVICES {
+        for info in options(device) {
+            let value = match info.values {
+                "FILE" | "TEXT" => "x",
+                "NAME" => "tap0,backend=tap",
+                "XX:XX:XX:XX:XX:XX" => "52:54:00:12:34:56",
+                "1..64" => "64",
+                "auto|tap" => "auto",
+                choices => choices.split('|').next_back().unwrap(),
+            };
+            let text = format!("{device},{}={value}", info.name);
+            assert!(text.parse::<DeviceSpec>().is_ok(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! virtio-net, and what both adapters do alike.
+
+mod control;
+mod counts;
+mod frames;
+mod hostile;
+mod jobs;
+mod pairs;
+
+use std::sync::Arc;
+
+use paraslot_backends::net::NetBackend;
+use paraslot_drivers::virtio_net::{Options, VirtioNet};
+use paraslot_drivers::{DmaRegion, Error, Known, Nic, Platform};
+use paraslot_pci::Bdf;
+use paraslot_protocol::traffic::{self, Flow};
+use paraslot_protocol::{PATTERN_STEP, pattern_base};
+use paraslot_spec::virtio::feature;
+use paraslot_spec::virtio_net::feature as net;
+use paraslot_virtio_net::{Control, Options as DeviceOptions, VirtioNet as Device};
+use paraslot_virtio_pci::VirtioPci;
+use paraslot_vmm::in_process::{InProcess, Machine};
+
+/// Where the adapter is plugged in.
+const SLOT: Bdf = Bdf::root(6);
+const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x31];
+/// Another station's.
+const OTHER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x99];
+/// Nanoseconds that a test waits before it fails.
+const PATIENCE: u64 = 30_000_000_000;
+
+type Driver<'p> = VirtioNet<'p, InProcess>;
+
+fn plugged_with(
+    machine: &Machine,
+    backend: Arc<dyn NetBackend>,
+    options: DeviceOptions,
+) -> (InProcess, Control) {
+    let machine = InProcess::new(machine).unwrap();
+    let options = DeviceOptions { mac: MAC, clock: machine.clock(), ..options };
+    let device = Device::new(backend, &options).unwrap();
+    let control = device.control();
+    machine.plug(SLOT, VirtioPci::new(device, machine.host(SLOT)).unwrap()).unwrap();
+    (machine, control)
+}
+
+/// A device with as many pairs of queues as its backend.
+fn plugged(machine: &Machine, backend: impl NetBackend + 'static) -> (InProcess, Control) {
+    let queue_pairs = backend.info().queues;
+    let options = DeviceOptions { queue_pairs, ..DeviceOptions::default() };
+    plugged_with(machine, Arc::new(backend), options)
+}
+
+fn driver(platform: &InProcess, options: Options) -> Driver<'_> {
+    VirtioNet::new(platform, options).unwrap()
+}
+
+/// Ways to negotiate, by name.
+const ACCEPTED: [(&str, u64); 8] = [
+    ("all", Options::ALL_FEATURES),
+    ("usual", Options::USUAL_FEATURES),
+    ("no EVENT_IDX", Options::USUAL_FEATURES & !feature::EVENT_IDX),
+    ("no merging", Options::USUAL_FEATURES & !net::MRG_RXBUF),
+    ("no offloads", Options::USUAL_FEATURES & !Options::OFFLOADS),
+    ("neither", Options::USUAL_FEATURES & !Options::OFFLOADS & !net::MRG_RXBUF),
+    ("checksums alone", net::CSUM | net::GUEST_CSUM | net::MAC),
+    ("nothing", net::MAC),
+];
+
+fn wait_until(platform: &InProcess, mut done: impl FnMut() -> bool) {
+    let start = platform.tsc();
+    while !done() {
+        assert!(platform.tsc() - start < PATIENCE, "nothing happens");
+        platform.relax();
+    }
+}
+
+/// Lets the workers do all that there is to do.
+fn settle(platform: &InProcess) {
+    platform.settle();
+}
+
+/// A frame that has arrived: its bytes, what is known of its checksum, the pieces it came in.
+type Arrived = (Vec<u8>, Known, usize);
+
+/// All frames that have arrived at a pair of queues.
+fn received(nic: &mut Driver<'_>, pair: u16) -> Result<Vec<Arrived>, Error> {
+    let mut frames = vec![];
+    nic.receive_from(pair, u16::MAX, |arrival| {
+        let mut bytes = vec![];
+        for piece in arrival.pieces {
+            let at = bytes.len();
+            bytes.resize(at + piece.len(), 0);
+            piece.copy_out(0, &mut bytes[at..]);
+        }
+        frames.push((bytes, arrival.checksum, arrival.pieces.len()));
+    })?;
+    Ok(frames)
+}
+
+/// Memory for a frame behind the driver's headroom, with its bytes.
+fn region(platform: &InProcess, nic: &impl Nic, bytes: &[u8]) -> DmaRegion {
+    let region = platform.allocate(nic.headroom() + bytes.len()).unwrap();
+    region.copy_in(nic.headroom(), bytes);
+    region
+}
+
+/// Frame `number` of the workload's between two stations, as an adapter is given it to be sent:
+/// without its checksum, or to be segmented.
+fn unfinished(flow: Flow, number: u64, size: u32) -> Vec<u8> {
+    let headers = traffic::header_len(size);
+    let mut frame = flow.headers(size)[..headers].to_vec();
+    frame.extend(number.to_le_bytes());
+    frame.extend(0_u64.to_le_bytes());
+    let mut word = pattern_base(number, 0).wrapping_add(PATTERN_STEP.wrapping_mul(2));
+    while frame.len() < size as usize {
+        frame.extend(word.to_le_bytes());
+        word = word.wrapping_add(PATTERN_STEP);
+    }
+    frame.truncate(size as usize);
+    frame
+}
+
+/// The same with its checksum filled in.
+fn finished(flow: Flow, number: u64, size: u32) -> Vec<u8> {
+    let mut frame = unfinished(flow, number, size);
+    let field = traffic::TRANSPORT + traffic::checksum_offset(size);
+    let sum = traffic::sum(0, &frame[traffic::TRANSPORT..]);
+    let checksum = if sum == u16::MAX { sum } else { !sum };
+    frame[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
+    frame
+}
+
+/// To the adapter, from another station.
+const INWARD: Flow = Flow { source: OTHER, destination: MAC };
+/// The other way.
+const OUTWARD: Flow = Flow { source: MAC, destination: OTHER };
