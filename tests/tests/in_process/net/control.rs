@@ -10,8 +10,7 @@ use paraslot_vmm::in_process::InProcess;
 use zerocopy::little_endian::U32;
 
 use super::{
-    Driver, INWARD, MAC, OTHER, OUTWARD, driver, finished, plugged, received, region, settle,
-    unfinished,
+    Driver, INWARD, MAC, OTHER, OUTWARD, driver, finished, plugged, received, region, unfinished,
 };
 use crate::machine::{machines, stepped};
 
@@ -28,7 +27,7 @@ fn heard<const N: usize>(
 ) -> [bool; N] {
     stations.map(|destination| {
         port.deliver(&finished(Flow { source: OTHER, destination }, 1, 64));
-        settle(platform);
+        platform.settle();
         !received(nic, 0).unwrap().is_empty()
     })
 }
@@ -69,7 +68,7 @@ fn vlans_come_through_when_they_are_added() {
     frame.splice(12..12, [0x81, 0, 0, 100]);
     let heard = |nic: &mut Driver<'_>| {
         port.deliver(&frame);
-        settle(&platform);
+        platform.settle();
         let frames = received(nic, 0).unwrap();
         assert!(frames.iter().all(|(bytes, ..)| *bytes == frame));
         frames.len()
@@ -139,7 +138,7 @@ fn hashes_are_told_and_spread_frames() {
         let mut places = vec![];
         for frame in flows() {
             port.deliver(&frame);
-            settle(&platform);
+            platform.settle();
             for pair in 0..4 {
                 for (bytes, ..) in received(nic, pair).unwrap() {
                     assert!(bytes == frame);
@@ -185,7 +184,7 @@ fn hashes_are_told_without_spreading() {
     let mut nic = driver(&platform, Options { accept, ..ALL });
     let report = |nic: &mut Driver<'_>| {
         port.deliver(&frame_to(MAC));
-        settle(&platform);
+        platform.settle();
         assert_eq!(received(nic, 0).unwrap().len(), 1);
         nic.last_header(0).hash_report.get()
     };
@@ -210,7 +209,7 @@ fn offloads_can_be_taken_back() {
         Offload { checksum: Some(PartialChecksum { start: 34, offset: 6 }), ..Offload::default() };
     let bytes = unfinished(INWARD, 1, 64);
     port.deliver_to(0, Carried { bytes: bytes.clone(), offload });
-    settle(&platform);
+    platform.settle();
     assert_eq!(received(&mut nic, 0).unwrap(), [(bytes, Known::Partial, 1)]);
     nic.set_guest_offloads(0).unwrap();
     assert_eq!(port.accepted(), Offloads::empty());
@@ -260,17 +259,17 @@ fn notifications_are_held_back_as_long_as_they_may_be() {
     let frame = frame_to(MAC);
     for _ in 0..3 {
         port.deliver(&frame);
-        settle(&platform);
+        platform.settle();
     }
     assert_eq!(platform.interrupts_taken(0), 0);
     port.deliver(&frame);
-    settle(&platform);
+    platform.settle();
     assert_eq!(platform.interrupts_taken(0), 1);
     nic.begin().unwrap();
     assert_eq!((received(&mut nic, 0).unwrap().len(), nic.end()), (4, Ok(false)));
     // One frame alone waits for 50 ms.
     port.deliver(&frame);
-    settle(&platform);
+    platform.settle();
     assert_eq!(platform.interrupts_taken(0), 1);
     platform.wait_for_interrupt(0, 1);
     assert_eq!(platform.interrupts_taken(0), 2);

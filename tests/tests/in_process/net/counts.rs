@@ -9,7 +9,7 @@ use paraslot_spec::virtio::feature;
 use paraslot_tests::port::Port;
 use paraslot_vmm::in_process::{AccessKind, InProcess, Machine};
 
-use super::{INWARD, SLOT, driver, finished, plugged, received, region, settle, wait_until};
+use super::{INWARD, SLOT, driver, finished, plugged, received, region, wait_until};
 use crate::machine::stepped;
 
 /// Register accesses since the trace was started, by kind, and the queue that a doorbell is for.
@@ -27,7 +27,7 @@ fn a_batch_to_be_sent_costs_one_doorbell_and_nothing_else() {
             nic.set_interrupts(true).unwrap();
             let region = region(&platform, &nic, &[0x55; 64]);
             let kind = if doorbell_events { AccessKind::Doorbell } else { AccessKind::Write };
-            settle(&platform);
+            platform.settle();
             for _ in 0..20 {
                 platform.start_trace();
                 for tag in 0..32 {
@@ -53,7 +53,7 @@ fn a_device_at_work_is_not_notified() {
     let (platform, _) = plugged(&stepped(), Sink::new(1).unwrap());
     let mut nic = driver(&platform, Options::new());
     let region = region(&platform, &nic, &[0x55; 64]);
-    settle(&platform);
+    platform.settle();
     let before = nic.accesses().doorbells;
     for tag in 0..32 {
         nic.transmit(tag, &region, 64, Task::None).unwrap();
@@ -73,7 +73,7 @@ fn a_batch_that_arrives_costs_one_interrupt_and_no_access() {
         let mut nic = driver(&platform, Options { accept, ..Options::new() });
         nic.set_refill(64);
         nic.set_interrupts(true).unwrap();
-        settle(&platform);
+        platform.settle();
         let frame = finished(INWARD, 7, 100);
         for batch in 1..=7 {
             platform.start_trace();
@@ -97,13 +97,13 @@ fn a_device_without_buffers_is_told_of_new_ones_once() {
     let mut nic = driver(&platform, Options::new());
     let frame = finished(INWARD, 7, 100);
     (0..1000).for_each(|_| port.deliver(&frame));
-    settle(&platform);
+    platform.settle();
     let mut count = 0;
     for _ in 0..3 {
         platform.start_trace();
         count += received(&mut nic, 0).unwrap().len();
         assert_eq!(trace(&platform), [(AccessKind::Write, 0)]);
-        settle(&platform);
+        platform.settle();
     }
     assert_eq!(count, 3 * 256);
 }
@@ -124,7 +124,7 @@ fn frames_that_were_sent_interrupt_when_three_quarters_are_done() {
         assert_eq!(nic.end(), Ok(false));
         platform.wait_for_interrupt(0, round - 1);
         assert_eq!((platform.interrupts_taken(0), nic.begin()), (round, Ok(true)));
-        settle(&platform);
+        platform.settle();
         let mut done = 0;
         nic.reclaim(|_| done += 1).unwrap();
         assert_eq!(done, 128);
@@ -145,7 +145,7 @@ fn queues_interrupt_by_vectors_of_their_own() {
         nic.transmit(tag, &region, 64, Task::None).unwrap();
     }
     nic.kick().unwrap();
-    settle(&platform);
+    platform.settle();
     for queue in 0..6 {
         let expected = u64::from(queue % 2 == 0);
         assert_eq!(platform.messages_sent(SLOT, queue), expected, "queue {queue}");

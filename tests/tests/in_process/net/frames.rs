@@ -6,9 +6,7 @@ use paraslot_drivers::{Known, Nic, Task};
 use paraslot_spec::virtio_net::{feature as net, gso};
 use paraslot_tests::port::{Carried, Port};
 
-use super::{
-    INWARD, OUTWARD, driver, finished, plugged, received, region, settle, unfinished, wait_until,
-};
+use super::{INWARD, OUTWARD, driver, finished, plugged, received, region, unfinished, wait_until};
 use crate::machine::{machines, stepped};
 
 const PARTIAL: Offload = Offload {
@@ -72,7 +70,7 @@ fn what_is_left_to_do_reaches_the_driver_as_the_network_says() {
     ] {
         let pieces = (bytes.len() + 12).div_ceil(1536);
         port.deliver_to(0, Carried { bytes: bytes.clone(), offload });
-        settle(&platform);
+        platform.settle();
         assert!(received(&mut nic, 0).unwrap() == [(bytes, known, pieces)]);
         let header = nic.last_header(0).header;
         assert_eq!((header.gso_type, usize::from(header.num_buffers.get())), (kind, pieces));
@@ -155,7 +153,7 @@ fn queues_are_reset_alone_with_frames_in_flight() {
             assert_eq!(port.take_sent().len(), 1, "{name}");
         }
         nic.shutdown().unwrap();
-        settle(&platform);
+        platform.settle();
         assert_eq!(port.open_halves(), 0, "{name}");
     }
 }

@@ -75,11 +75,6 @@ fn wait_until(platform: &InProcess, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Lets the workers do all that there is to do.
-fn settle(platform: &InProcess) {
-    platform.settle();
-}
-
 /// A frame that has arrived: its bytes, what is known of its checksum, the pieces it came in.
 type Arrived = (Vec<u8>, Known, usize);
 

@@ -251,3 +251,41 @@ impl Frames {
         Ok(nic.transmit(tag, &self.region(tag), self.len, task)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::testing::Fake;
+
+    #[test]
+    fn a_sum_is_the_same_however_the_bytes_are_cut() {
+        let region = Fake::new().allocate(1600).unwrap();
+        region.fill_pattern(0, 1600, 0x1234_5678_9abc_def0, PATTERN_STEP);
+        let mut bytes = vec![0; 1600];
+        region.copy_out(0, &mut bytes);
+        for (from, len) in [(0, 1600), (34, 1566), (35, 1565), (34, 511), (0, 1), (7, 0)] {
+            let expected = traffic::sum(5, &bytes[from..from + len]);
+            for piece in [1, 2, 3, 64, 511, 512, 513, 1600] {
+                let pieces: Vec<DmaRegion> = (0..from + len)
+                    .step_by(piece)
+                    .map(|at| region.part(at, piece.min(from + len - at)))
+                    .collect();
+                assert_eq!(sum(5, &pieces, from), expected, "{from} {len} {piece}");
+            }
+        }
+    }
+
+    // RFC 768: a checksum that comes out as zero is sent as all ones, since zero says that there is
+    // none.
+    #[test]
+    fn no_checksum_is_sent_as_zero() {
+        assert_eq!(sent_checksum(u16::MAX), u16::MAX);
+        assert_eq!(sent_checksum(0), u16::MAX);
+        assert_eq!(sent_checksum(0x1234), 0xedcb);
+    }
+}
