@@ -517,7 +517,7 @@ impl Nic for Adapter<'_> {
         };
         // Now and then something comes at once, and interrupts before this returns.
         self.ends += 1;
-        if self.ends % 3 == 0 {
+        if self.ends.is_multiple_of(3) {
             self.machine.step();
         }
         Ok(!armed)
