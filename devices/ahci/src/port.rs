@@ -2,14 +2,12 @@
 //! its worker tell each other.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use paraslot_device::SharedPage;
+use paraslot_device::{Bell, SharedPage};
 use paraslot_spec::ahci::{PortCommand, PortError, port, port_base, sctl, ssts};
 use paraslot_spec::ahci::{PortInterrupt, SIGNATURE_NONE};
 use paraslot_spec::ata::status;
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::hba::{Irq, lock};
 use crate::registers::{Bank, PORT, TFD_NO_DEVICE, derived, find};
@@ -18,48 +16,6 @@ use crate::registers::{Bank, PORT, TFD_NO_DEVICE, derived, find};
 pub(crate) struct Port {
     state: Mutex<State>,
     bell: Bell,
-}
-
-/// How a vCPU calls a worker. Writes the eventfd only when the worker has gone to sleep.
-pub(crate) struct Bell {
-    rung: AtomicBool,
-    asleep: AtomicBool,
-    event: EventFd,
-}
-
-impl Bell {
-    fn new() -> io::Result<Self> {
-        let event = EventFd::new(EFD_NONBLOCK)?;
-        Ok(Self { rung: AtomicBool::new(true), asleep: AtomicBool::new(false), event })
-    }
-
-    pub(crate) fn ring(&self) {
-        // One total order with `sleep`: either this sees the worker asleep, or it sees the ring.
-        self.rung.store(true, Ordering::SeqCst);
-        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
-            // It can fail only by being full, and then the worker is about to be woken.
-            let _ = self.event.write(1);
-        }
-    }
-
-    /// Whether it was rung since the last call.
-    pub(crate) fn answer(&self) -> bool {
-        self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::SeqCst)
-    }
-
-    /// The worker goes to sleep; says whether it must not after all.
-    pub(crate) fn sleep(&self) -> bool {
-        self.asleep.store(true, Ordering::SeqCst);
-        let rung = self.rung.load(Ordering::SeqCst);
-        if rung {
-            self.asleep.store(false, Ordering::SeqCst);
-        }
-        rung
-    }
-
-    pub(crate) fn event(&self) -> &EventFd {
-        &self.event
-    }
 }
 
 /// What the port's lock protects.

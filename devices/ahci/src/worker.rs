@@ -10,7 +10,6 @@
 mod finish;
 mod start;
 
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use paraslot_backends::block::{BlockCompletion, BlockError, BlockQueue, BlockRequest};
@@ -293,7 +292,7 @@ fn failure(command: &Command, error: &BlockError) -> Failure {
 
 impl<A: DmaSpace> Worker for PortWorker<A> {
     fn sources(&self) -> Vec<Source> {
-        let bell = Source::Event(self.port.bell().event().as_raw_fd());
+        let bell = self.port.bell().source();
         std::iter::once(bell).chain(self.queue.source()).collect()
     }
 

@@ -6,6 +6,7 @@
 //! machine, and backends complete later. The same model can thus be stepped by hand in a test, run
 //! by a fuzzer without threads, or run on threads of its own in production.
 
+pub mod bell;
 pub mod clock;
 pub mod dma;
 pub mod doorbell;
@@ -17,6 +18,7 @@ pub mod worker;
 
 use std::sync::Arc;
 
+pub use bell::Bell;
 pub use clock::{Clock, ManualClock, SystemClock, Timer};
 pub use dma::{BusMaster, Dma, DmaBuffers, DmaError, DmaSpace, Memory};
 pub use doorbell::Doorbell;

@@ -6,7 +6,6 @@
 //! read, written, sent or signalled any more: that is how resets are silent. The registers of the
 //! fast path (TDT, RDT, ICR, IMS, IMC, ITR, statistics) need no lock.
 
-use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -261,8 +260,7 @@ impl<A: DmaSpace> EngineWorker<A> {
 impl<A: DmaSpace> Worker for EngineWorker<A> {
     fn sources(&self) -> Vec<Source> {
         let engine = lock(&self.engine);
-        let bell = Source::Event(self.shared.bell.event().as_raw_fd());
-        [bell, engine.timer.source()]
+        [self.shared.bell.source(), engine.timer.source()]
             .into_iter()
             .chain(engine.sender.source())
             .chain(engine.receiver.source())

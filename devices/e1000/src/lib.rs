@@ -94,7 +94,6 @@
 //! loopback 64 KiB, and 24 bytes each. Nothing else depends on what the guest does.
 
 mod access;
-mod bell;
 mod delay;
 mod device;
 mod eeprom;

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use paraslot_backends::net::{NetCounters, NetStatistics};
+use paraslot_device::Bell;
 use paraslot_device::Clock;
 use paraslot_pci::Interrupts;
 use paraslot_spec::e1000::registers::{ADDRESS_VALID, RAH, RAL};
 use paraslot_spec::e1000::registers::{CTRL, rah, ral};
 use paraslot_spec::e1000::{Cause, Ctrl, Status};
 
-use crate::bell::Bell;
 use crate::interrupt::Irq;
 use crate::phy::{Phy, Speed};
 use crate::registers::Bank;

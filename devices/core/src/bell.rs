@@ -1,25 +1,34 @@
-//! How a vCPU calls the worker.
+//! How a vCPU calls a worker.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-/// Writes its eventfd only when the worker has gone to sleep, so that TDT costs its exit and nothing
-/// else while the worker is awake.
-pub(crate) struct Bell {
+use crate::Source;
+
+/// Writes its eventfd only when the worker has gone to sleep, so that a register write costs its exit
+/// and nothing else while the worker is awake. It is rung at first.
+#[derive(Debug)]
+pub struct Bell {
     rung: AtomicBool,
     asleep: AtomicBool,
     event: EventFd,
 }
 
 impl Bell {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// A bell, rung.
+    ///
+    /// # Errors
+    /// When the host has no more descriptors.
+    pub fn new() -> io::Result<Self> {
         let event = EventFd::new(EFD_NONBLOCK)?;
         Ok(Self { rung: AtomicBool::new(true), asleep: AtomicBool::new(false), event })
     }
 
-    pub(crate) fn ring(&self) {
+    /// Has the worker look.
+    pub fn ring(&self) {
         // One total order with `sleep`: either this sees the worker asleep, or it sees the ring.
         self.rung.store(true, Ordering::SeqCst);
         if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
@@ -28,18 +37,17 @@ impl Bell {
         }
     }
 
-    /// The worker is awake: forgets that it was rung, before it looks at what it was rung for.
-    pub(crate) fn answer(&self) {
+    /// The worker is awake: forgets that it was rung, before it looks at what it was rung for. Says
+    /// whether it was.
+    pub fn answer(&self) -> bool {
         if self.asleep.load(Ordering::Relaxed) {
             self.asleep.store(false, Ordering::SeqCst);
         }
-        if self.rung.load(Ordering::Relaxed) {
-            self.rung.swap(false, Ordering::SeqCst);
-        }
+        self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::SeqCst)
     }
 
     /// The worker goes to sleep; says whether it must not after all.
-    pub(crate) fn sleep(&self) -> bool {
+    pub fn sleep(&self) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
         let rung = self.rung.load(Ordering::SeqCst);
         if rung {
@@ -49,11 +57,17 @@ impl Bell {
     }
 
     /// The worker does not sleep after all.
-    pub(crate) fn stay(&self) {
+    pub fn stay(&self) {
         self.asleep.store(false, Ordering::SeqCst);
     }
 
-    pub(crate) fn event(&self) -> &EventFd {
+    /// What wakes the worker.
+    pub fn source(&self) -> Source {
+        Source::Event(self.event.as_raw_fd())
+    }
+
+    /// The eventfd itself, for a test that looks whether it was written.
+    pub fn event(&self) -> &EventFd {
         &self.event
     }
 }
@@ -67,7 +81,8 @@ mod tests {
     fn it_rings_those_who_sleep_and_keeps_others_awake() {
         let bell = Bell::new().unwrap();
         let woken = || bell.event().read().unwrap_or(0);
-        bell.answer();
+        assert!(bell.answer(), "it is rung at first");
+        assert!(!bell.answer());
         bell.ring();
         assert_eq!(woken(), 0, "it was awake");
         assert!(bell.sleep(), "it must look first");
