@@ -376,10 +376,16 @@ impl NetStatistics {
     }
 }
 
-impl std::ops::AddAssign for NetStatistics {
-    fn add_assign(&mut self, other: Self) {
-        // Destructured, so that a new count is thought of.
-        let Self {
+impl NetStatistics {
+    /// Each count of both, put together by `put`.
+    fn zip(self, other: Self, put: fn(u64, u64) -> u64) -> Self {
+        macro_rules! each {
+            ($($count:ident),+ $(,)?) => {
+                Self { $($count: put(self.$count, other.$count)),+ }
+            };
+        }
+        // A literal of all fields: a new count is not forgotten.
+        each!(
             sent_frames,
             sent_bytes,
             received_frames,
@@ -394,25 +400,19 @@ impl std::ops::AddAssign for NetStatistics {
             send_invalid,
             send_errors,
             copied_bytes,
-        } = other;
-        for (sum, more) in [
-            (&mut self.sent_frames, sent_frames),
-            (&mut self.sent_bytes, sent_bytes),
-            (&mut self.received_frames, received_frames),
-            (&mut self.received_bytes, received_bytes),
-            (&mut self.filtered, filtered),
-            (&mut self.no_guest_buffers, no_guest_buffers),
-            (&mut self.received_too_long, received_too_long),
-            (&mut self.receive_errors, receive_errors),
-            (&mut self.send_busy, send_busy),
-            (&mut self.send_no_buffers, send_no_buffers),
-            (&mut self.send_down, send_down),
-            (&mut self.send_invalid, send_invalid),
-            (&mut self.send_errors, send_errors),
-            (&mut self.copied_bytes, copied_bytes),
-        ] {
-            *sum = sum.wrapping_add(more);
-        }
+        )
+    }
+
+    /// What was counted since the counts were `start`.
+    #[must_use]
+    pub fn since(self, start: Self) -> Self {
+        self.zip(start, u64::wrapping_sub)
+    }
+}
+
+impl std::ops::AddAssign for NetStatistics {
+    fn add_assign(&mut self, other: Self) {
+        *self = self.zip(other, u64::wrapping_add);
     }
 }
 

@@ -62,31 +62,6 @@ impl Watch {
     }
 }
 
-/// What was counted between two looks.
-pub(super) fn since(end: &NetStatistics, start: &NetStatistics) -> NetStatistics {
-    macro_rules! differences {
-        ($($count:ident),+ $(,)?) => {
-            NetStatistics { $($count: end.$count.wrapping_sub(start.$count)),+ }
-        };
-    }
-    differences!(
-        sent_frames,
-        sent_bytes,
-        received_frames,
-        received_bytes,
-        filtered,
-        no_guest_buffers,
-        received_too_long,
-        receive_errors,
-        send_busy,
-        send_no_buffers,
-        send_down,
-        send_invalid,
-        send_errors,
-        copied_bytes,
-    )
-}
-
 impl Setting<'_> {
     /// Makes the device of a cell, over what is behind it.
     pub(super) fn build<A: DmaSpace>(

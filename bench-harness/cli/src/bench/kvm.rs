@@ -14,7 +14,7 @@ use paraslot_report::Path;
 use paraslot_vmm::{Run, Vm, VmConfig};
 use vm_memory::GuestMemoryMmap;
 
-use super::built::{Built, Watch, since};
+use super::built::{Built, Watch};
 use super::{Bench, GUEST_MEMORY, Sample, Setting, limit, outcome};
 use crate::plan::{Cell, Flow};
 use crate::sys;
@@ -123,7 +123,7 @@ impl Marks {
         if let Some((start, end)) = self.start.zip(self.end) {
             sample.host_cpu = end.cpu.zip(start.cpu).map(|(end, start)| end.saturating_sub(start));
             sample.copied = Some(end.copied.wrapping_sub(start.copied));
-            sample.network = since(&end.network, &start.network);
+            sample.network = end.network.since(start.network);
         }
     }
 }

@@ -200,21 +200,13 @@ impl<P: Platform, N: Nic> Run<'_, P, N> {
 
     /// Sends the tag's frame as it is, once there is room for it on the ring.
     fn send_as_is(&mut self, tag: u16, task: Task) -> Result<(), Failure> {
-        let (stuck, mut idle) = (self.stuck(), Idle::default());
+        let mut idle = Idle::default();
         loop {
             match self.frames.send_as_is(self.nic, tag, task) {
                 Err(Failure::Device(Error::Busy)) => self.nic.kick()?,
                 result => return result,
             }
-            let reclaimed = self.reclaim()?;
-            let now = self.platform.tsc();
-            if reclaimed > 0 {
-                idle.busy(now, &mut self.tally.waiting);
-            } else if idle.idle(now) > stuck {
-                return Err(Failure::Stuck);
-            } else {
-                self.platform.relax();
-            }
+            self.wait_for_tags(&mut idle)?;
         }
     }
 
@@ -227,19 +219,25 @@ impl<P: Platform, N: Nic> Run<'_, P, N> {
         Ok(self.frames.free_count() - before)
     }
 
+    /// Takes back what there is, or rests; not for ever.
+    fn wait_for_tags(&mut self, idle: &mut Idle) -> Result<(), Failure> {
+        let reclaimed = self.reclaim()?;
+        let now = self.platform.tsc();
+        if reclaimed > 0 {
+            idle.busy(now, &mut self.tally.waiting);
+        } else if idle.idle(now) > self.stuck() {
+            return Err(Failure::Stuck);
+        } else {
+            self.platform.relax();
+        }
+        Ok(())
+    }
+
     /// Waits until the adapter is done with all frames.
     fn reclaim_all(&mut self) -> Result<(), Failure> {
-        let (stuck, mut idle) = (self.stuck(), Idle::default());
+        let mut idle = Idle::default();
         while self.frames.in_flight() > 0 {
-            let reclaimed = self.reclaim()?;
-            let now = self.platform.tsc();
-            if reclaimed > 0 {
-                idle.busy(now, &mut self.tally.waiting);
-            } else if idle.idle(now) > stuck {
-                return Err(Failure::Stuck);
-            } else {
-                self.platform.relax();
-            }
+            self.wait_for_tags(&mut idle)?;
         }
         Ok(())
     }
