@@ -78,6 +78,10 @@ impl BlockQueue for CountedQueue {
         self.queue.in_flight()
     }
 
+    fn cancel(&mut self, token: u64) {
+        self.queue.cancel(token);
+    }
+
     fn copied_bytes(&self) -> u64 {
         self.queue.copied_bytes()
     }

@@ -129,6 +129,9 @@ pub enum BlockError {
     /// No space left on the host for a write or an allocation.
     #[error("no space left on the host")]
     NoSpace,
+    /// Its [`cancel`](BlockQueue::cancel) ended it.
+    #[error("cancelled")]
+    Cancelled,
     /// A host error.
     #[error(transparent)]
     Io(io::Error),
@@ -188,6 +191,12 @@ pub trait BlockQueue: Send {
 
     /// Operations accepted and not yet returned by `complete`.
     fn in_flight(&self) -> usize;
+
+    /// Asks that the operation of this token (or all of them, if several have it) end soon, done or
+    /// not. It completes exactly once all the same: as it would have, or with
+    /// [`BlockError::Cancelled`], and then some of it may have been done. Without effect if the token
+    /// is not known, or the backend cannot stop what it has begun.
+    fn cancel(&mut self, _token: u64) {}
 
     /// Bytes that were copied between guest memory and host memory by this process (for a bounce
     /// buffer, or because the image is in memory), since the queue was opened.

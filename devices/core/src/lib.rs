@@ -14,6 +14,7 @@ pub mod executor;
 pub mod interrupt;
 pub mod page;
 pub mod register;
+pub mod runner;
 pub mod worker;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use doorbell::Doorbell;
 pub use executor::{ManualExecutor, ThreadExecutor, ThreadOptions};
 pub use interrupt::{Interrupt, IntxLine, MsiMessage, MsiSink};
 pub use page::SharedPage;
+pub use runner::Runner;
 pub use worker::{Executor, Progress, Source, Worker, WorkerHandle};
 
 /// What a host gives a device when it constructs it.

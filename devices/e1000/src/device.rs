@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use paraslot_backends::net::{NetBackend, Offloads};
 use paraslot_device::register::lanes;
-use paraslot_device::{Dma, DmaSpace, Executor, Host, Worker, WorkerHandle};
+use paraslot_device::{Dma, DmaSpace, Host, Runner};
 use paraslot_pci::{
     BarKind, BarSpec, BarState, ConfigSpace, ConfigSpaceBuilder, DeviceError, Identity, Layout,
     PciDevice,
@@ -33,16 +33,7 @@ pub struct E1000<A: DmaSpace> {
     pub(crate) eeprom: Eeprom,
     /// IOADDR.
     selected: u32,
-    state: RunnerState,
-    executor: Arc<dyn Executor>,
-}
-
-/// Where the worker is.
-enum RunnerState {
-    Running(Box<dyn WorkerHandle>),
-    Parked(Box<dyn Worker>),
-    /// The executor refused it.
-    Lost,
+    runner: Runner,
 }
 
 impl<A: DmaSpace> E1000<A> {
@@ -57,7 +48,7 @@ impl<A: DmaSpace> E1000<A> {
         host: Host<A>,
     ) -> Result<Self, DeviceError> {
         options.check()?;
-        let eeprom = Eeprom::new(&options);
+        let mut eeprom = Eeprom::new(&options);
         let Options { mac: _, subsystem_vendor, subsystem, link, clock } = options;
         let Host { memory, msi, intx, executor } = host;
         let identity = Identity {
@@ -90,13 +81,10 @@ impl<A: DmaSpace> E1000<A> {
         let dma = Dma::new(memory, config.bus_master());
         let engine = Engine::new(shared.clone(), dma, clock, timer, sender, receiver);
         let engine = Arc::new(Mutex::new(engine));
+        initialise(&engine, &shared, &mut eeprom, true);
         let worker = Box::new(EngineWorker::new(shared.clone(), engine.clone()));
-        let state = RunnerState::Parked(worker);
-        let mut device =
-            Self { config, layout, shared, engine, eeprom, selected: 0, state, executor };
-        device.initialise(true);
-        device.start()?;
-        Ok(device)
+        let runner = Runner::new("e1000", executor, worker)?;
+        Ok(Self { config, layout, shared, engine, eeprom, selected: 0, runner })
     }
 
     /// The owner's hand on it.
@@ -104,41 +92,34 @@ impl<A: DmaSpace> E1000<A> {
         Control(self.shared.clone())
     }
 
-    fn start(&mut self) -> Result<(), DeviceError> {
-        match std::mem::replace(&mut self.state, RunnerState::Lost) {
-            RunnerState::Parked(worker) => {
-                let handle = self.executor.spawn("e1000", worker).map_err(DeviceError::Worker)?;
-                self.state = RunnerState::Running(handle);
-                Ok(())
-            }
-            state @ RunnerState::Running(_) => {
-                self.state = state;
-                Ok(())
-            }
-            RunnerState::Lost => Err(DeviceError::Worker(std::io::Error::other("worker lost"))),
-        }
-    }
-
     /// What a reset does, by CTRL.RST or (`power_on`) by power. It waits for the round of work that is
     /// going on, a bounded time: then nothing of what was before is under way any more.
     pub(crate) fn initialise(&mut self, power_on: bool) {
-        let Self { engine, shared, eeprom, .. } = self;
-        let mut engine = lock(engine);
-        engine.reset();
-        shared.irq.reset();
-        shared.bank.reset(power_on);
-        shared.statistics.reset();
-        eeprom.release();
-        shared.load_address(eeprom.address());
-        shared.phy(|phy| {
-            phy.hold(false);
-            if power_on {
-                phy.reset();
-            }
-        });
-        drop(engine);
-        shared.bell.ring();
+        initialise(&self.engine, &self.shared, &mut self.eeprom, power_on);
     }
+}
+
+fn initialise<A: DmaSpace>(
+    engine: &Mutex<Engine<A>>,
+    shared: &Shared,
+    eeprom: &mut Eeprom,
+    power_on: bool,
+) {
+    let mut engine = lock(engine);
+    engine.reset();
+    shared.irq.reset();
+    shared.bank.reset(power_on);
+    shared.statistics.reset();
+    eeprom.release();
+    shared.load_address(eeprom.address());
+    shared.phy(|phy| {
+        phy.hold(false);
+        if power_on {
+            phy.reset();
+        }
+    });
+    drop(engine);
+    shared.bell.ring();
 }
 
 /// A function that goes takes its access to memory and its interrupts with it.
@@ -222,21 +203,14 @@ impl<A: DmaSpace> PciDevice for E1000<A> {
     }
 
     fn pause(&mut self) -> Result<(), DeviceError> {
-        if let RunnerState::Running(handle) = &mut self.state {
-            if let Some(worker) = handle.wait(PAUSE_LIMIT) {
-                self.state = RunnerState::Parked(worker);
-            } else {
-                if let Some(worker) = handle.proceed() {
-                    self.state = RunnerState::Parked(worker);
-                    self.start()?;
-                }
-                return Err(DeviceError::Busy(PAUSE_LIMIT));
-            }
+        if self.runner.park(PAUSE_LIMIT) {
+            return Ok(());
         }
-        Ok(())
+        self.runner.proceed()?;
+        Err(DeviceError::Busy(PAUSE_LIMIT))
     }
 
     fn resume(&mut self) -> Result<(), DeviceError> {
-        self.start()
+        self.runner.start()
     }
 }

@@ -105,6 +105,9 @@ impl FileOptions {
 ///   what was there cannot be read from the image any more, even after a power failure. Snapshots,
 ///   journals and worn-out flash blocks below the file are out of reach. The space is kept.
 /// - *Flush* is fdatasync. Forced unit access writes are synchronous writes (RWF_DSYNC).
+/// - *Cancel*: what has not begun is not begun. With io_uring, of an operation that takes several
+///   system calls no further one is made, and the one that has begun ends early if the kernel can have
+///   it do so (which it cannot once a disk has it); with threads, what has begun goes on to its end.
 ///
 /// # Lost writes
 /// The kernel tells of a write that could not be brought to the medium once, and forgets it. So after

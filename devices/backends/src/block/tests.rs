@@ -134,6 +134,81 @@ fn a_gate_holds_back_and_releases_in_any_order() {
 }
 
 #[test]
+fn a_gate_lets_go_of_what_is_cancelled_unless_it_is_deaf() {
+    let image = memory();
+    let backend = GatedBackend::new(image.clone());
+    let (gate, guest) = (backend.gate(), GuestPages::new(0x4000));
+    let mut queue = backend.open_queue(4).unwrap();
+    let mut other = backend.open_queue(4).unwrap();
+    guest.write(0, &[5; 512]);
+    for token in 0..3 {
+        queue.submit(guest.write_request(token, token * 512, &[(0, 512)])).unwrap();
+    }
+    other.submit(flush(1)).unwrap();
+    gate.release(1);
+    for token in 0..2 {
+        queue.cancel(token);
+    }
+    assert_eq!((gate.held(), queue.in_flight()), (2, 3));
+    let mut completions = Vec::new();
+    queue.complete(&mut completions);
+    completions.sort_by_key(|completion| completion.token);
+    assert!(completions[0].result.is_ok(), "it had been let go");
+    assert!(matches!(completions[1].result, Err(BlockError::Cancelled)));
+    assert_eq!((completions.len(), queue.in_flight(), other.in_flight()), (2, 1, 1));
+    let mut bytes = [0; 1024];
+    image.read_at(0, &mut bytes).unwrap();
+    assert_eq!((bytes[0], bytes[512]), (5, 0));
+
+    gate.deafen(true);
+    queue.cancel(2);
+    queue.complete(&mut completions);
+    assert_eq!((completions.len(), gate.held()), (2, 2));
+    gate.open();
+    queue.complete(&mut completions);
+    assert!(completions[2].result.is_ok());
+    gate.close();
+    gate.deafen(false);
+    queue.submit(flush(7)).unwrap();
+    queue.cancel(7);
+    drop(queue);
+    other.complete(&mut completions);
+    assert_eq!(completions.len(), 4);
+}
+
+// What stands between a device and a backend knows the operation by another token.
+#[test]
+fn wrappers_pass_a_cancellation_on() {
+    let gated = || GatedBackend::new(memory());
+    let faults = gated();
+    let recorded = gated();
+    let shared = Arc::new(gated());
+    let gates = [faults.gate(), recorded.gate(), shared.gate()];
+    let backends: [Box<dyn BlockBackend>; 3] = [
+        Box::new(FaultBackend::new(faults, |_, _| None)),
+        Box::new(RecordingBackend::new(recorded)),
+        Box::new(shared),
+    ];
+    for (backend, gate) in backends.into_iter().zip(gates) {
+        let mut queue = backend.open_queue(4).unwrap();
+        for token in [30, 20, 10] {
+            queue.submit(flush(token)).unwrap();
+        }
+        queue.commit();
+        queue.cancel(1);
+        assert_eq!(gate.held(), 3);
+        queue.cancel(20);
+        assert_eq!(gate.held(), 2);
+        let mut completions = Vec::new();
+        queue.complete(&mut completions);
+        assert_eq!((completions.len(), completions[0].token), (1, 20));
+        assert!(matches!(completions[0].result, Err(BlockError::Cancelled)));
+        gate.open();
+        assert!(finish(&mut *queue).iter().all(|completion| completion.result.is_ok()));
+    }
+}
+
+#[test]
 fn a_fault_hits_the_chosen_operation_and_is_not_forgotten_by_flushes() {
     let image = memory();
     let backend = FaultBackend::nth(image.clone(), 1, libc::ENOSPC);

@@ -27,6 +27,25 @@ pub(super) struct Image {
     pub(super) locked: bool,
 }
 
+#[cfg(test)]
+impl Image {
+    /// Whatever `file` is, as an image of `capacity` bytes.
+    pub(super) fn of(file: File, capacity: u64) -> Self {
+        Self {
+            file,
+            capacity: AtomicU64::new(capacity),
+            read_only: false,
+            writethrough: false,
+            buffer_alignment: 0,
+            can_punch: AtomicBool::new(true),
+            can_zero: AtomicBool::new(true),
+            lost: AtomicBool::new(false),
+            sync: SyncGate::default(),
+            locked: false,
+        }
+    }
+}
+
 impl Drop for Image {
     /// Unlocks it by hand: closing the file does so only when the kernel has let go of it, too, which
     /// can be later.

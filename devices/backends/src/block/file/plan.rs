@@ -76,6 +76,8 @@ pub(super) struct Plan {
     buffers: DmaBuffers,
     retries: u32,
     copied: u64,
+    /// No further step is to be made.
+    cancelled: bool,
 }
 
 impl Plan {
@@ -92,11 +94,28 @@ impl Plan {
             (Ok(()), BlockOp::WriteZeroes { unmap: false }) => Stage::ZeroRange,
             (Ok(()), BlockOp::SecureErase) => Stage::Zeroing,
         };
-        Self { token, op, stage, at: offset, left: len, buffers, retries: 0, copied: 0 }
+        let (retries, copied, cancelled) = (0, 0, false);
+        Self { token, op, stage, at: offset, left: len, buffers, retries, copied, cancelled }
+    }
+
+    pub(super) fn token(&self) -> u64 {
+        self.token
+    }
+
+    /// Has it end with what has been done. What it was going to end with already, it still does.
+    pub(super) fn cancel(&mut self) {
+        self.cancelled = true;
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled
     }
 
     /// The next step; the same again until its result is in.
     pub(super) fn step(&mut self, image: &Image, work: &mut Workspace) -> Step {
+        if self.cancelled && !matches!(self.stage, Stage::Done(_)) {
+            self.stage = Stage::Done(Err(BlockError::Cancelled));
+        }
         loop {
             match &mut self.stage {
                 Stage::Transfer { bounced } => {
@@ -147,9 +166,16 @@ impl Plan {
             Err(error) => error,
         };
         let code = error.raw_os_error().unwrap_or_default();
-        if matches!(code, libc::EINTR | libc::EAGAIN | libc::ECANCELED) && self.retries < RETRIES {
-            self.retries += 1;
-            return;
+        if matches!(code, libc::EINTR | libc::EAGAIN | libc::ECANCELED) {
+            if self.cancelled {
+                self.mark_all();
+                self.stage = Stage::Done(Err(BlockError::Cancelled));
+                return;
+            }
+            if self.retries < RETRIES {
+                self.retries += 1;
+                return;
+            }
         }
         match self.stage {
             Stage::Punch | Stage::ZeroRange if is_unsupported(code) => {
@@ -170,12 +196,16 @@ impl Plan {
                     // It may have been another write that was lost, and nobody will be told again.
                     image.lost.store(true, Relaxed);
                 }
-                // How much of them was written is not known.
-                if self.buffers.direction() == Direction::FromDevice {
-                    self.buffers.mark_written(self.buffers.len());
-                }
+                self.mark_all();
                 self.stage = Stage::Done(Err(error.into()));
             }
+        }
+    }
+
+    /// How much of the buffers was written is not known.
+    fn mark_all(&self) {
+        if self.buffers.direction() == Direction::FromDevice {
+            self.buffers.mark_written(self.buffers.len());
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::block::testing::{GuestPages, conformance, finish, plain};
-use crate::block::{BlockError, BlockOp, BlockRequest};
+use crate::block::{BlockCompletion, BlockError, BlockOp, BlockRequest};
 
 const MIB: u64 = 1 << 20;
 const ENGINES: [Engine; 2] = [Engine::IoUring, Engine::Threads];
@@ -56,8 +56,21 @@ fn all(options: &FileOptions, mut test: impl FnMut(FileBackend)) {
     }
 }
 
-fn flush(token: u64) -> BlockRequest {
+pub(super) fn flush(token: u64) -> BlockRequest {
     plain(token, BlockOp::Flush, 0, 0)
+}
+
+/// Which operations have ended, in the order of their tokens, and whether they were cancelled; no
+/// other error will do.
+pub(super) fn cancelled(completions: &[BlockCompletion]) -> Vec<(u64, bool)> {
+    let is_cancelled = |completion: &BlockCompletion| match &completion.result {
+        Ok(()) => false,
+        Err(BlockError::Cancelled) => true,
+        Err(error) => panic!("{error}"),
+    };
+    let mut list: Vec<_> = completions.iter().map(|c| (c.token, is_cancelled(c))).collect();
+    list.sort_unstable();
+    list
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Operations by a pool of threads that make the system calls and wait for them.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -13,7 +16,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use super::image::Image;
 use super::plan::{Plan, Step, Workspace};
 use super::sys;
-use crate::block::{BlockCompletion, BlockQueue, BlockRequest};
+use crate::block::{BlockCompletion, BlockError, BlockQueue, BlockRequest};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -223,6 +226,26 @@ impl BlockQueue for ThreadsQueue {
 
     fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// Takes out what no thread has begun; the rest goes on.
+    fn cancel(&mut self, token: u64) {
+        let before = self.held.len();
+        self.held.retain(|job| job.plan.token() != token);
+        let held = before - self.held.len();
+        let posted = {
+            let mut work = lock(&self.pool.shared.work);
+            let before = work.jobs.len();
+            work.jobs.retain(|job| {
+                job.plan.token() != token || !Arc::ptr_eq(&job.results, &self.results)
+            });
+            before - work.jobs.len()
+        };
+        // They end as if a thread had ended them.
+        lock(&self.results.list).running += held;
+        for _ in 0..held + posted {
+            self.results.push(BlockCompletion { token, result: Err(BlockError::Cancelled) });
+        }
     }
 
     fn copied_bytes(&self) -> u64 {

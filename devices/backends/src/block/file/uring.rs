@@ -2,6 +2,9 @@
 
 #![expect(unsafe_code, reason = "submission entries point to memory that must outlive them")]
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -24,6 +27,8 @@ const MAX_STALLS: u32 = 1000;
 /// Most bytes that the kernel transfers at once.
 const MAX_TRANSFER: usize = 0x7fff_f000;
 const IORING_ENTER_GETEVENTS: u32 = 1;
+/// In an entry's user data, beside the slot's number: it cancels the slot's operation.
+const CANCEL: u64 = 1 << 63;
 
 /// A queue on a ring of its own.
 pub(super) struct UringQueue {
@@ -38,11 +43,13 @@ pub(super) struct UringQueue {
     free: Vec<usize>,
     /// Accepted, and not committed yet.
     held: VecDeque<usize>,
-    /// In the ring, and not taken by the kernel yet, in order.
-    staged: VecDeque<usize>,
+    /// User data of what is in the ring, and not taken by the kernel yet, in order.
+    staged: VecDeque<u64>,
+    /// Staged operations that are to be cancelled as soon as the kernel has taken them.
+    late: usize,
     /// Refused by the image's gate.
     parked: VecDeque<usize>,
-    /// Taken by the kernel.
+    /// Entries taken by the kernel.
     running: usize,
     done: Vec<BlockCompletion>,
     stalls: u32,
@@ -60,6 +67,11 @@ struct Slot {
     /// Passed the gate, or waits at it.
     entry: Option<Entry>,
     waiting: bool,
+    /// Its system call is staged or running.
+    active: bool,
+    /// Its cancellation is. The slot is not given to another operation until that has ended too: it
+    /// could hit the wrong one, and there are as many entries in the ring as slots.
+    cancelling: bool,
 }
 
 impl Slot {
@@ -95,6 +107,7 @@ pub(super) fn available() -> io::Result<()> {
         opcode::Writev::CODE,
         opcode::Fsync::CODE,
         opcode::Fallocate::CODE,
+        opcode::AsyncCancel::CODE,
     ];
     if needed.into_iter().all(|code| probe.is_supported(code)) {
         Ok(())
@@ -121,6 +134,7 @@ impl UringQueue {
             free: (0..depth).rev().collect(),
             held: VecDeque::with_capacity(depth),
             staged: VecDeque::with_capacity(depth),
+            late: 0,
             parked: VecDeque::new(),
             running: 0,
             done: Vec::with_capacity(depth),
@@ -133,6 +147,9 @@ impl UringQueue {
     /// Takes an operation as far as its next system call.
     fn proceed(&mut self, index: usize) {
         let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.active || slot.cancelling {
+            return;
+        }
         let Some(plan) = &mut slot.plan else { return };
         let step = plan.step(&self.image, &mut slot.work);
         if let Some(entry) = step.entry() {
@@ -162,11 +179,25 @@ impl UringQueue {
         // buffers keep mapped, the slot's bounce buffer, or constant zeroes; the file is open for
         // as long as the image. `drop` waits for the kernel to be done with all of it.
         let pushed = unsafe { self.ring.submission().push(&entry) };
-        if pushed.is_ok() {
-            self.staged.push_back(index);
-        } else {
+        if pushed.is_err() {
             // There are as many entries as slots, so it is never full.
-            self.abandon(index);
+            return self.abandon(index);
+        }
+        self.staged.push_back(index as u64);
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.active = true;
+        }
+    }
+
+    /// Has the kernel stop an operation that it has taken.
+    fn push_cancel(&mut self, index: usize) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let target = index as u64;
+        let entry = opcode::AsyncCancel::new(target).build().user_data(target | CANCEL);
+        // SAFETY: the entry points to nothing.
+        if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+            slot.cancelling = true;
+            self.staged.push_back(target | CANCEL);
         }
     }
 
@@ -233,6 +264,26 @@ impl UringQueue {
         self.finish(index, Err(io::Error::from_raw_os_error(libc::EIO).into()));
     }
 
+    /// Notes that the kernel has taken the first `count` of what is staged.
+    fn taken(&mut self, count: usize) {
+        self.running += count;
+        if self.late == 0 {
+            self.staged.drain(..count);
+            return;
+        }
+        for _ in 0..count {
+            let Some(data) = self.staged.pop_front().filter(|data| data & CANCEL == 0) else {
+                continue;
+            };
+            let index = usize::try_from(data).unwrap_or(usize::MAX);
+            let plan = self.slots.get(index).and_then(|slot| slot.plan.as_ref());
+            if plan.is_some_and(Plan::is_cancelled) {
+                self.late -= 1;
+                self.push_cancel(index);
+            }
+        }
+    }
+
     /// Has the kernel take what is in the ring. If it does not take everything, it is asked again
     /// when the queue is looked at next, for which the queue rings itself.
     fn enter(&mut self) {
@@ -242,8 +293,7 @@ impl UringQueue {
         match self.ring.submit() {
             Ok(taken) => {
                 let taken = taken.min(self.staged.len());
-                self.staged.drain(..taken);
-                self.running += taken;
+                self.taken(taken);
                 if taken != 0 {
                     self.stalls = 0;
                 }
@@ -262,12 +312,25 @@ impl UringQueue {
         self.stalls += 1;
         if self.stalls > MAX_STALLS {
             self.broken = true;
-            let staged = std::mem::take(&mut self.staged);
-            for index in staged {
-                self.abandon(index);
+            self.late = 0;
+            for data in std::mem::take(&mut self.staged) {
+                self.give_up(data);
             }
         }
         self.ring_bell();
+    }
+
+    /// An entry will not be taken.
+    fn give_up(&mut self, data: u64) {
+        let index = usize::try_from(data & !CANCEL).unwrap_or(usize::MAX);
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if data & CANCEL == 0 {
+            slot.active = false;
+            self.abandon(index);
+        } else {
+            slot.cancelling = false;
+            self.proceed(index);
+        }
     }
 
     fn ring_bell(&self) {
@@ -278,8 +341,16 @@ impl UringQueue {
     /// Takes one result from the ring.
     fn reap(&mut self) -> Option<usize> {
         let entry = self.ring.completion().next()?;
-        let index = usize::try_from(entry.user_data()).unwrap_or(usize::MAX);
+        let data = entry.user_data();
+        let index = usize::try_from(data & !CANCEL).unwrap_or(usize::MAX);
         self.running = self.running.saturating_sub(1);
+        let slot = self.slots.get_mut(index)?;
+        if data & CANCEL != 0 {
+            // Whether the operation was found or not, its own result says how it ended.
+            slot.cancelling = false;
+            return Some(index);
+        }
+        slot.active = false;
         let result = entry.result();
         let result = u64::try_from(result)
             .map_err(|_| io::Error::from_raw_os_error(result.saturating_neg()));
@@ -334,6 +405,31 @@ impl BlockQueue for UringQueue {
 
     fn in_flight(&self) -> usize {
         self.in_flight_now()
+    }
+
+    fn cancel(&mut self, token: u64) {
+        let done = self.done.len();
+        for index in 0..self.slots.len() {
+            let Some(slot) = self.slots.get_mut(index) else { break };
+            let Some(plan) = &mut slot.plan else { continue };
+            if plan.token() != token || plan.is_cancelled() {
+                continue;
+            }
+            plan.cancel();
+            if !slot.active {
+                self.held.retain(|held| *held != index);
+                self.parked.retain(|parked| *parked != index);
+                self.proceed(index);
+            } else if self.staged.contains(&(index as u64)) {
+                self.late += 1;
+            } else {
+                self.push_cancel(index);
+            }
+        }
+        self.enter();
+        if self.done.len() != done {
+            self.ring_bell();
+        }
     }
 
     fn copied_bytes(&self) -> u64 {

@@ -1,5 +1,7 @@
 //! What every backend must do.
 
+mod cancelling;
+
 use std::collections::BTreeSet;
 
 use paraslot_device::Source;
@@ -95,6 +97,7 @@ pub fn conformance(backend: &dyn BlockBackend, stores: bool) {
     depth(backend, &guest);
     wake_ups(backend, &guest);
     refusals(backend, &guest);
+    cancelling::try_all(backend, &guest, stores);
     dropping(backend, &guest);
 }
 

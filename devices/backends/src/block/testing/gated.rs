@@ -8,10 +8,13 @@ use paraslot_device::Source;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::lock;
-use crate::block::{BlockBackend, BlockCompletion, BlockInfo, BlockOp, BlockQueue, BlockRequest};
+use crate::block::{
+    BlockBackend, BlockCompletion, BlockError, BlockInfo, BlockOp, BlockQueue, BlockRequest,
+};
 
 /// Holds operations back, before they touch anything, until its [`Gate`] lets them go. What was let
-/// go is done when the queue's `complete` is called next; the queue's source rings for that.
+/// go is done when the queue's `complete` is called next; the queue's source rings for that. What is
+/// cancelled while it is held ends without having been done, unless the gate is [deaf](Gate::deafen).
 ///
 /// The backend within must be one that completes in `commit`.
 pub struct GatedBackend<B> {
@@ -25,9 +28,12 @@ pub struct Gate(Arc<Mutex<State>>);
 
 struct State {
     open: bool,
+    deaf: bool,
     queues: u64,
     held: Vec<Held>,
     released: Vec<Held>,
+    /// Queues and tokens of what was cancelled while it was held.
+    cancelled: Vec<(u64, u64)>,
     bells: Vec<(u64, EventFd)>,
 }
 
@@ -41,9 +47,11 @@ impl<B: BlockBackend> GatedBackend<B> {
     pub fn new(inner: B) -> Self {
         let state = State {
             open: false,
+            deaf: false,
             queues: 0,
             held: Vec::new(),
             released: Vec::new(),
+            cancelled: Vec::new(),
             bells: Vec::new(),
         };
         Self { inner, gate: Gate(Arc::new(Mutex::new(state))) }
@@ -93,13 +101,22 @@ impl Gate {
     pub fn close(&self) {
         lock(&self.0).open = false;
     }
+
+    /// Whether to hold on to what is cancelled, as a backend does that cannot stop what it has begun.
+    pub fn deafen(&self, deaf: bool) {
+        lock(&self.0).deaf = deaf;
+    }
 }
 
 impl State {
-    fn release(&mut self, held: Held) {
-        if let Some((_, bell)) = self.bells.iter().find(|(queue, _)| *queue == held.queue) {
+    fn ring(&self, id: u64) {
+        if let Some((_, bell)) = self.bells.iter().find(|(queue, _)| *queue == id) {
             bell.write(1).expect("the counter cannot be full");
         }
+    }
+
+    fn release(&mut self, held: Held) {
+        self.ring(held.queue);
         self.released.push(held);
     }
 }
@@ -158,6 +175,14 @@ impl BlockQueue for GatedQueue {
                 .partition(|held| held.queue == self.id);
             state.released = kept;
             mine.extend::<Vec<Held>>(taken);
+            state.cancelled.retain(|(queue, token)| {
+                let other = *queue != self.id;
+                if !other {
+                    let result = Err(BlockError::Cancelled);
+                    completions.push(BlockCompletion { token: *token, result });
+                }
+                other
+            });
         }
         for held in mine {
             self.inner.submit(held.request).expect("within its depth");
@@ -175,6 +200,20 @@ impl BlockQueue for GatedQueue {
         usize::try_from(self.in_flight).expect("within its depth")
     }
 
+    fn cancel(&mut self, token: u64) {
+        let mut state = lock(&self.gate.0);
+        if state.deaf {
+            return;
+        }
+        let before = state.held.len();
+        state.held.retain(|held| held.queue != self.id || held.request.token != token);
+        let count = before - state.held.len();
+        state.cancelled.extend(std::iter::repeat_n((self.id, token), count));
+        if count != 0 {
+            state.ring(self.id);
+        }
+    }
+
     fn copied_bytes(&self) -> u64 {
         self.inner.copied_bytes()
     }
@@ -186,6 +225,7 @@ impl Drop for GatedQueue {
         let mut state = lock(&self.gate.0);
         state.held.retain(|held| held.queue != self.id);
         state.released.retain(|held| held.queue != self.id);
+        state.cancelled.retain(|(queue, _)| *queue != self.id);
         state.bells.retain(|(queue, _)| *queue != self.id);
     }
 }

@@ -198,6 +198,14 @@ impl BlockQueue for RecordingQueue {
         self.inner.in_flight()
     }
 
+    fn cancel(&mut self, token: u64) {
+        let numbers = self.pending.iter().filter(|(_, theirs)| **theirs == token);
+        let numbers: Vec<u64> = numbers.map(|(number, _)| *number).collect();
+        for number in numbers {
+            self.inner.cancel(number);
+        }
+    }
+
     fn copied_bytes(&self) -> u64 {
         self.inner.copied_bytes()
     }

@@ -1,23 +1,13 @@
 //! Plans against a kernel that answers as the test wants.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
-
 use super::*;
 use crate::block::testing::{GuestPages, plain};
 
 fn image(writethrough: bool, buffer_alignment: usize) -> Image {
-    Image {
-        file: tempfile::tempfile().unwrap(),
-        capacity: AtomicU64::new(1 << 30),
-        read_only: false,
-        writethrough,
-        buffer_alignment,
-        can_punch: AtomicBool::new(true),
-        can_zero: AtomicBool::new(true),
-        lost: AtomicBool::new(false),
-        sync: Default::default(),
-        locked: false,
-    }
+    let mut image = Image::of(tempfile::tempfile().unwrap(), 1 << 30);
+    image.writethrough = writethrough;
+    image.buffer_alignment = buffer_alignment;
+    image
 }
 
 fn errno(code: i32) -> io::Result<u64> {
@@ -218,4 +208,88 @@ fn a_secure_erase_is_overwritten_and_brought_to_the_medium() {
         if matches!(step, Step::Sync) { errno(libc::EIO) } else { Ok(bytes) }
     });
     assert!(result.is_err());
+}
+
+// Whatever it is in the middle of, it ends where it is; the failure of the call that was interrupted
+// is not the failure of a flush.
+#[test]
+fn a_cancelled_operation_makes_no_further_step() {
+    let guest = GuestPages::new(1 << 16);
+    for writethrough in [false, true] {
+        let image = image(writethrough, 0);
+        let requests = || {
+            let mut forced = guest.write_request(2, 0, &[(0, 4096)]);
+            forced.op = BlockOp::Write { fua: true };
+            [
+                guest.read_request(1, 0, &[(0, 4096)]),
+                forced,
+                flush(),
+                plain(3, BlockOp::Discard, 0, 4096),
+                plain(4, BlockOp::WriteZeroes { unmap: false }, 0, 4096),
+                plain(5, BlockOp::SecureErase, 0, 4096),
+            ]
+        };
+        // Before its first call.
+        for request in requests() {
+            let (mut work, op) = (Workspace::default(), request.op);
+            let mut plan = Plan::new(request, &image);
+            plan.cancel();
+            let step = plan.step(&image, &mut work);
+            assert!(matches!(step, Step::Done(Err(BlockError::Cancelled))), "{op:?}: {step:?}");
+        }
+        // In its first call, which the kernel interrupts, often as it may have been before.
+        for code in [libc::EINTR, libc::EAGAIN, libc::ECANCELED] {
+            for request in requests() {
+                let (mut work, op) = (Workspace::default(), request.op);
+                let mut plan = Plan::new(request, &image);
+                for _ in 0..RETRIES {
+                    assert!(!matches!(plan.step(&image, &mut work), Step::Done(_)));
+                    plan.result(&image, &work, errno(code));
+                }
+                plan.step(&image, &mut work);
+                plan.cancel();
+                plan.result(&image, &work, errno(code));
+                let step = plan.step(&image, &mut work);
+                assert!(matches!(step, Step::Done(Err(BlockError::Cancelled))), "{op:?}: {step:?}");
+                assert!(!image.lost.load(Relaxed), "{op:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cancellation_that_is_late_changes_nothing() {
+    let image = image(false, 0);
+    for (result, fails) in [(Ok(0), false), (errno(libc::EIO), true)] {
+        let mut work = Workspace::default();
+        let mut plan = Plan::new(flush(), &image);
+        plan.step(&image, &mut work);
+        plan.result(&image, &work, result);
+        plan.cancel();
+        match plan.step(&image, &mut work) {
+            Step::Done(Ok(())) => assert!(!fails),
+            Step::Done(Err(BlockError::Io(_))) => assert!(fails),
+            step => panic!("{step:?}"),
+        }
+    }
+    assert!(image.lost.load(Relaxed), "a flush that failed is not forgotten");
+    let mut refused = Plan::new(plain(1, BlockOp::Discard, 1 << 30, 512), &image);
+    refused.cancel();
+    let step = refused.step(&image, &mut Workspace::default());
+    assert!(matches!(step, Step::Done(Err(BlockError::OutOfRange))), "{step:?}");
+}
+
+// CH 7e2e7a164 and its kin: what an interrupted read may have written is noted for migration.
+#[test]
+fn a_cancelled_read_has_perhaps_written() {
+    let guest = GuestPages::new(1 << 16);
+    let (image, mut work) = (image(false, 0), Workspace::default());
+    let mut plan = Plan::new(guest.read_request(1, 0, &[(0x1000, 4096), (0x3000, 4096)]), &image);
+    plan.step(&image, &mut work);
+    plan.result(&image, &work, Ok(4096));
+    plan.step(&image, &mut work);
+    assert_eq!([0x1000, 0x3000].map(|page| guest.is_dirty(page)), [true, false]);
+    plan.cancel();
+    plan.result(&image, &work, errno(libc::EINTR));
+    assert_eq!([0x1000, 0x3000].map(|page| guest.is_dirty(page)), [true, true]);
 }
