@@ -21,8 +21,30 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "paraslot-virtio-net",
         &["paraslot-backends", "paraslot-device", "paraslot-spec", "paraslot-virtio"],
     ),
+    ("paraslot-scsi", &["paraslot-backends", "paraslot-device", "paraslot-spec"]),
+    (
+        "paraslot-virtio-scsi",
+        &[
+            "paraslot-backends",
+            "paraslot-device",
+            "paraslot-scsi",
+            "paraslot-spec",
+            "paraslot-virtio",
+        ],
+    ),
+    (
+        "paraslot-pvscsi",
+        &["paraslot-backends", "paraslot-device", "paraslot-pci", "paraslot-scsi", "paraslot-spec"],
+    ),
+    (
+        "paraslot-vmxnet3",
+        &["paraslot-backends", "paraslot-device", "paraslot-pci", "paraslot-spec"],
+    ),
     ("paraslot-e1000", &["paraslot-backends", "paraslot-device", "paraslot-pci", "paraslot-spec"]),
-    ("paraslot-ahci", &["paraslot-backends", "paraslot-device", "paraslot-pci", "paraslot-spec"]),
+    (
+        "paraslot-ahci",
+        &["paraslot-backends", "paraslot-device", "paraslot-pci", "paraslot-scsi", "paraslot-spec"],
+    ),
     (
         "paraslot-virtio-pci",
         &["paraslot-device", "paraslot-pci", "paraslot-spec", "paraslot-virtio"],

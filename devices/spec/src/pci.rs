@@ -206,3 +206,5 @@ pub mod mechanism1 {
 pub const VENDOR_RED_HAT_QUMRANET: u16 = 0x1af4;
 /// Intel's vendor ID.
 pub const VENDOR_INTEL: u16 = 0x8086;
+/// VMware's vendor ID.
+pub const VENDOR_VMWARE: u16 = 0x15ad;

@@ -1,4 +1,5 @@
-//! IDENTIFY DEVICE: 256 words of 16 bits, by number (ACS-4, IDENTIFY DEVICE).
+//! IDENTIFY DEVICE and IDENTIFY PACKET DEVICE: 256 words of 16 bits, by number (ACS-4, of the same
+//! names).
 //!
 //! Strings have the first character of each pair in the high byte and are padded with spaces.
 
@@ -43,6 +44,8 @@ pub mod word {
     pub const MULTIPLE: usize = 59;
     /// Sectors that 28-bit commands can address, two words.
     pub const SECTORS_28: usize = 60;
+    /// Of packet devices: which way to say the direction of DMA.
+    pub const DMADIR: usize = 62;
     /// Multiword DMA modes: supported in bits 2:0, selected in bits 10:8.
     pub const MULTIWORD_DMA: usize = 63;
     /// PIO modes 3 and 4.
@@ -95,6 +98,8 @@ pub mod word {
     pub const SUPPORTED_2: usize = 119;
     /// Commands and feature sets enabled, further.
     pub const ENABLED_2: usize = 120;
+    /// Of packet devices: what a byte count limit of 0 does.
+    pub const BYTE_COUNT_ZERO: usize = 125;
     /// DATA SET MANAGEMENT support.
     pub const DSM: usize = 169;
     /// Where logical sector 0 lies in its physical sector.
@@ -114,6 +119,18 @@ pub const FIRMWARE_LEN: usize = 8;
 /// Characters of the model number.
 pub const MODEL_LEN: usize = 40;
 
+/// Word 0 of packet devices: bits 15:14.
+pub const GENERAL_PACKET: u16 = 0b10 << 14;
+/// Word 0 of packet devices: shift of the peripheral device type, bits 12:8.
+pub const GENERAL_TYPE_SHIFT: u16 = 8;
+/// Word 0: the medium can be removed.
+pub const GENERAL_REMOVABLE: u16 = 1 << 7;
+/// Word 0 of packet devices, bits 6:5: DRQ comes within 50 microseconds after PACKET.
+pub const GENERAL_DRQ_50_US: u16 = 0b10 << 5;
+/// Word 0 of packet devices, bits 1:0: packets of 12 bytes.
+pub const PACKET_LEN_12: u16 = 0b00;
+/// Word 0 of packet devices, bits 1:0: packets of 16 bytes.
+pub const PACKET_LEN_16: u16 = 0b01;
 /// Word 49: DMA is supported.
 pub const CAPABILITY_DMA: u16 = 1 << 8;
 /// Word 49: LBA is supported.
@@ -160,10 +177,14 @@ pub const MAJOR_ACS4: u16 = 1 << 11;
 pub const SUPPORTED_SMART: u16 = 1 << 0;
 /// Words 82 and 85: power management.
 pub const SUPPORTED_POWER: u16 = 1 << 3;
+/// Words 82 and 85: PACKET.
+pub const SUPPORTED_PACKET: u16 = 1 << 4;
 /// Words 82 and 85: volatile write cache.
 pub const SUPPORTED_WRITE_CACHE: u16 = 1 << 5;
 /// Words 82 and 85: read look-ahead.
 pub const SUPPORTED_LOOK_AHEAD: u16 = 1 << 6;
+/// Words 82 and 85: DEVICE RESET.
+pub const SUPPORTED_DEVICE_RESET: u16 = 1 << 9;
 /// Words 82 and 85: WRITE BUFFER.
 pub const SUPPORTED_WRITE_BUFFER: u16 = 1 << 12;
 /// Words 82 and 85: READ BUFFER.

@@ -5,6 +5,7 @@
 
 pub mod identify;
 pub mod log;
+pub mod packet;
 pub mod smart;
 
 /// Bytes in a sector of data that is not user data (IDENTIFY, logs), and the unit of DSM's list.
@@ -124,6 +125,8 @@ pub mod command {
 pub mod status {
     /// ERR: the command failed; the error register says why.
     pub const ERR: u8 = 1 << 0;
+    /// CHK: the same bit, of PACKET.
+    pub const CHK: u8 = ERR;
     /// DRQ: data is to be moved.
     pub const DRQ: u8 = 1 << 3;
     /// DSC, obsolete; SDB FISes and old hosts know it as "seek complete".

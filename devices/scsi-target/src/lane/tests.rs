@@ -1,0 +1,10 @@
+//! Tests of lanes.
+
+mod commands;
+mod orders;
+mod plans;
+mod random;
+mod rig;
+mod sleep;
+mod swap;
+mod units;
