@@ -8,6 +8,7 @@ use paraslot_spec::ata::{dsm, log::address, set_features, smart};
 
 use crate::disk::{Disk, MULTIPLE_MAX, Power, READY, TRIM_BLOCKS};
 use crate::log::Buffer;
+use crate::packet::Phase;
 
 /// How a command moves its data, and so how its end is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(crate) enum Protocol {
     PioOut,
     /// No data: a D2H register FIS.
     NonData,
+    /// A command packet, and its data: a D2H register FIS.
+    Packet(Phase),
 }
 
 /// What a command does when its backend operation has succeeded.
@@ -386,7 +389,7 @@ fn reads_ncq_error(fis: &RegisterH2d) -> bool {
         && at == address::NCQ_COMMAND_ERROR
 }
 
-fn is_transfer_mode(mode: u8) -> bool {
+pub(crate) fn is_transfer_mode(mode: u8) -> bool {
     use set_features::transfer::{MULTIWORD_DMA, PIO, PIO_DEFAULT, ULTRA_DMA};
     let number = mode & 7;
     match mode & !7 {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use paraslot_device::register::lanes;
-use paraslot_device::{Dma, DmaSpace, Executor, Host, Worker, WorkerHandle};
+use paraslot_device::{Dma, DmaSpace, Host, Runner, Worker};
 use paraslot_pci::{
     BarKind, BarSpec, BarState, ConfigSpace, ConfigSpaceBuilder, DeviceError, Identity, Layout,
     PciDevice, ReadWindow,
@@ -13,10 +13,10 @@ use paraslot_pci::{
 use paraslot_spec::ahci::{ABAR, CLASS_CODE};
 use paraslot_spec::pci::VENDOR_INTEL;
 
-use crate::disk::Disk;
 use crate::hba::Hba;
-use crate::options::Options;
-use crate::worker::{PortWorker, QUEUE_DEPTH};
+use crate::options::{Options, PortDevice};
+use crate::packet::PacketDevice;
+use crate::worker::{DiskDevice, PortWorker};
 
 /// ICH9's six-port SATA controller in AHCI mode, of the revision that its drivers know best.
 const DEVICE_ICH9_AHCI: u16 = 0x2922;
@@ -26,75 +26,24 @@ const PAUSE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a reset waits for them; what is late is kept silent.
 const RESET_LIMIT: Duration = Duration::from_secs(2);
 
-/// An AHCI host bus adapter with disks at its ports, as a PCI function. See the [crate's page](crate).
+/// An AHCI host bus adapter with its ports' devices, as a PCI function. See the [crate's page](crate).
 pub struct Ahci<A: DmaSpace> {
     config: ConfigSpace,
     layout: Layout,
     hba: Arc<Hba>,
-    runners: Vec<Runner>,
-    executor: Arc<dyn Executor>,
+    runners: Vec<PortRunner>,
     paused: bool,
     memory: std::marker::PhantomData<A>,
 }
 
-/// One port's worker and where it is.
-struct Runner {
+/// One port's worker.
+struct PortRunner {
     port: usize,
-    state: RunnerState,
-}
-
-enum RunnerState {
-    Running(Box<dyn WorkerHandle>),
-    Parked(Box<dyn Worker>),
-    /// The executor refused it.
-    Lost,
-}
-
-impl Runner {
-    fn start(&mut self, executor: &dyn Executor) -> Result<(), DeviceError> {
-        match std::mem::replace(&mut self.state, RunnerState::Lost) {
-            RunnerState::Parked(worker) => {
-                let name = format!("ahci-{}", self.port);
-                let handle = executor.spawn(&name, worker).map_err(DeviceError::Worker)?;
-                self.state = RunnerState::Running(handle);
-                Ok(())
-            }
-            state @ RunnerState::Running(_) => {
-                self.state = state;
-                Ok(())
-            }
-            RunnerState::Lost => Err(DeviceError::Worker(std::io::Error::other("worker lost"))),
-        }
-    }
-
-    fn stop(&mut self) {
-        if let RunnerState::Running(handle) = &mut self.state {
-            handle.stop();
-        }
-    }
-
-    /// Waits until the worker has nothing in flight; says whether that came about.
-    fn park(&mut self, limit: Duration) -> bool {
-        if let RunnerState::Running(handle) = &mut self.state {
-            let Some(worker) = handle.wait(limit) else { return false };
-            self.state = RunnerState::Parked(worker);
-        }
-        true
-    }
-
-    /// Has the worker go on, whether it had stopped or not.
-    fn proceed(&mut self, executor: &dyn Executor) -> Result<(), DeviceError> {
-        if let RunnerState::Running(handle) = &mut self.state
-            && let Some(worker) = handle.proceed()
-        {
-            self.state = RunnerState::Parked(worker);
-        }
-        self.start(executor)
-    }
+    runner: Runner,
 }
 
 impl<A: DmaSpace> Ahci<A> {
-    /// Builds the function and starts a worker for each port with a disk.
+    /// Builds the function and starts a worker for each port with a device.
     ///
     /// # Errors
     /// When `options` ask for what cannot be served, a backend cannot be opened, or a worker cannot
@@ -126,26 +75,31 @@ impl<A: DmaSpace> Ahci<A> {
 
         let dma = Dma::new(memory, config.bus_master());
         let mut runners = Vec::new();
-        for (index, (port, disk)) in hba.ports.iter().zip(ports).enumerate() {
-            let Some(disk) = disk else { continue };
-            let queue = disk.backend.open_queue(QUEUE_DEPTH).map_err(DeviceError::Backend)?;
-            let disk = Disk::new(disk);
-            let worker = PortWorker::new(port.clone(), hba.irq.clone(), dma.clone(), disk, queue);
-            let mut runner = Runner { port: index, state: RunnerState::Parked(Box::new(worker)) };
-            runner.start(&*executor)?;
-            runners.push(runner);
+        for (index, (port, device)) in hba.ports.iter().zip(ports).enumerate() {
+            let name = format!("ahci-{index}");
+            let (port, irq, dma) = (port.clone(), hba.irq.clone(), dma.clone());
+            let worker: Box<dyn Worker> = match device {
+                None => continue,
+                Some(PortDevice::Disk(disk)) => {
+                    Box::new(PortWorker::new(port, irq, dma, DiskDevice::new(disk)?))
+                }
+                Some(PortDevice::Packet(drive)) => {
+                    Box::new(PortWorker::new(port, irq, dma, PacketDevice::new(drive, &name)?))
+                }
+            };
+            let runner = Runner::new(name, executor.clone(), worker)?;
+            runners.push(PortRunner { port: index, runner });
         }
         let memory = std::marker::PhantomData;
-        Ok(Self { config, layout, hba, runners, executor, paused: false, memory })
+        Ok(Self { config, layout, hba, runners, paused: false, memory })
     }
 
     /// Waits until no command is in flight, for a bounded time. Those that the reset has overtaken
     /// are silent whether or not they have come back by then.
     fn drain(&mut self) {
-        let busy = |runner: &Runner| {
-            self.hba.ports.get(runner.port).is_some_and(|port| port.lock().taken != 0)
-        };
-        let mut waiting: Vec<_> = self.runners.iter_mut().filter(|runner| busy(runner)).collect();
+        let taken = |port: usize| self.hba.ports.get(port).is_some_and(|p| p.lock().taken != 0);
+        let runners = self.runners.iter_mut().filter(|runner| taken(runner.port));
+        let mut waiting: Vec<_> = runners.map(|PortRunner { runner, .. }| runner).collect();
         for runner in &mut waiting {
             runner.stop();
         }
@@ -154,7 +108,7 @@ impl<A: DmaSpace> Ahci<A> {
             runner.park(deadline.saturating_duration_since(Instant::now()));
             if !self.paused {
                 // It can fail only for want of host resources; the port is silent then.
-                let _ = runner.proceed(&*self.executor);
+                let _ = runner.proceed();
             }
         }
     }
@@ -239,14 +193,14 @@ impl<A: DmaSpace> PciDevice for Ahci<A> {
     }
 
     fn pause(&mut self) -> Result<(), DeviceError> {
-        for runner in &mut self.runners {
+        for PortRunner { runner, .. } in &mut self.runners {
             runner.stop();
         }
         let deadline = Instant::now() + PAUSE_LIMIT;
-        for runner in &mut self.runners {
+        for PortRunner { runner, .. } in &mut self.runners {
             if !runner.park(deadline.saturating_duration_since(Instant::now())) {
-                for runner in &mut self.runners {
-                    runner.proceed(&*self.executor)?;
+                for PortRunner { runner, .. } in &mut self.runners {
+                    runner.proceed()?;
                 }
                 return Err(DeviceError::Busy(PAUSE_LIMIT));
             }
@@ -257,8 +211,8 @@ impl<A: DmaSpace> PciDevice for Ahci<A> {
 
     fn resume(&mut self) -> Result<(), DeviceError> {
         self.paused = false;
-        for runner in &mut self.runners {
-            runner.start(&*self.executor)?;
+        for PortRunner { runner, .. } in &mut self.runners {
+            runner.start()?;
         }
         Ok(())
     }

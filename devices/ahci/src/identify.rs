@@ -19,10 +19,16 @@ const MOST_CYLINDERS: u64 = 16_383;
 const HEADS: u16 = 16;
 const SECTORS_PER_TRACK: u16 = 63;
 
-struct Words([u16; WORDS]);
+/// The data, word by word.
+pub(crate) struct Words([u16; WORDS]);
 
 impl Words {
-    fn set(&mut self, word: usize, value: u16) {
+    /// All zero.
+    pub(crate) fn new() -> Self {
+        Self([0; WORDS])
+    }
+
+    pub(crate) fn set(&mut self, word: usize, value: u16) {
         if let Some(place) = self.0.get_mut(word) {
             *place = value;
         }
@@ -42,6 +48,48 @@ impl Words {
             self.set(word + index, u16::from_be_bytes(pair));
         }
     }
+
+    /// Who the device is.
+    pub(crate) fn names(&mut self, serial: &str, firmware: &str, model: &str) {
+        self.text(word::SERIAL, SERIAL_LEN, serial);
+        self.text(word::FIRMWARE, FIRMWARE_LEN, firmware);
+        self.text(word::MODEL, MODEL_LEN, model);
+    }
+
+    /// The standards that it complies with.
+    pub(crate) fn versions(&mut self) {
+        self.set(word::MAJOR_VERSION, MAJOR_VERSIONS);
+        self.set(word::TRANSPORT_MAJOR, TRANSPORT);
+    }
+
+    /// What there is beside PIO, and which is selected (as SET FEATURES says it).
+    pub(crate) fn transfer_modes(&mut self, selected: u8) {
+        let capabilities =
+            CAPABILITY_DMA | CAPABILITY_LBA | CAPABILITY_IORDY | CAPABILITY_IORDY_DISABLE;
+        self.set(word::CAPABILITIES, capabilities);
+        self.set(word::CAPABILITIES_2, VALID);
+        self.set(word::FIELD_VALIDITY, VALID_64_70 | VALID_88);
+        self.set(word::MULTIWORD_DMA, modes(0x07, transfer::MULTIWORD_DMA, selected));
+        self.set(word::ULTRA_DMA, modes(0x7f, transfer::ULTRA_DMA, selected));
+        self.set(word::PIO_MODES, 0b11);
+        for cycle in
+            [word::MWDMA_CYCLE_MIN, word::MWDMA_CYCLE, word::PIO_CYCLE, word::PIO_CYCLE_IORDY]
+        {
+            self.set(cycle, CYCLE);
+        }
+    }
+
+    /// The bytes, with signature and checksum.
+    pub(crate) fn seal(self) -> [u8; SECTOR] {
+        let mut data = [0; SECTOR];
+        for (place, word) in data.chunks_exact_mut(2).zip(self.0) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        let [.., signature, _checksum] = &mut data;
+        *signature = INTEGRITY_SIGNATURE;
+        seal(&mut data);
+        data
+    }
 }
 
 /// Bits of `modes` with the selected mode's bit, eight higher, if the mode is of kind `kind`.
@@ -52,31 +100,20 @@ fn modes(supported: u16, kind: u8, selected: u8) -> u16 {
 impl Disk {
     /// What IDENTIFY DEVICE returns.
     pub(crate) fn identify(&self) -> [u8; SECTOR] {
-        let mut words = Words([0; WORDS]);
+        let mut words = Words::new();
         self.identity(&mut words);
         capacity(&mut words, &self.geometry);
         transfer_modes(&mut words, &self.settings);
         self.feature_sets(&mut words);
-
-        let mut data = [0; SECTOR];
-        for (place, word) in data.chunks_exact_mut(2).zip(words.0) {
-            place.copy_from_slice(&word.to_le_bytes());
-        }
-        let [.., signature, _checksum] = &mut data;
-        *signature = INTEGRITY_SIGNATURE;
-        seal(&mut data);
-        data
+        words.seal()
     }
 
     fn identity(&self, words: &mut Words) {
         // Not removable.
         words.set(word::GENERAL, 0x0040);
         words.set(word::SPECIFIC, SPECIFIC_COMPLETE);
-        words.text(word::SERIAL, SERIAL_LEN, &self.serial);
-        words.text(word::FIRMWARE, FIRMWARE_LEN, &self.firmware);
-        words.text(word::MODEL, MODEL_LEN, &self.model);
-        words.set(word::MAJOR_VERSION, MAJOR_VERSIONS);
-        words.set(word::TRANSPORT_MAJOR, TRANSPORT);
+        words.names(&self.serial, &self.firmware, &self.model);
+        words.versions();
         words.set(word::ROTATION_RATE, ROTATION_NONE);
         if let Some(name) = self.world_wide_name {
             // The first of the four words has the highest bits.
@@ -160,18 +197,8 @@ fn transfer_modes(words: &mut Words, settings: &Settings) {
     if multiple != 0 {
         words.set(word::MULTIPLE, MULTIPLE_VALID | u16::from(multiple));
     }
-    let capabilities =
-        CAPABILITY_DMA | CAPABILITY_LBA | CAPABILITY_IORDY | CAPABILITY_IORDY_DISABLE;
-    words.set(word::CAPABILITIES, capabilities);
-    words.set(word::CAPABILITIES_2, VALID);
+    words.transfer_modes(transfer_mode);
     words.set(word::FIELD_VALIDITY, VALID_54_58 | VALID_64_70 | VALID_88);
-    words.set(word::MULTIWORD_DMA, modes(0x07, transfer::MULTIWORD_DMA, transfer_mode));
-    words.set(word::ULTRA_DMA, modes(0x7f, transfer::ULTRA_DMA, transfer_mode));
-    words.set(word::PIO_MODES, 0b11);
-    for cycle in [word::MWDMA_CYCLE_MIN, word::MWDMA_CYCLE, word::PIO_CYCLE, word::PIO_CYCLE_IORDY]
-    {
-        words.set(cycle, CYCLE);
-    }
 }
 
 /// Sets the last byte so that all add up to 0.

@@ -1,4 +1,4 @@
-//! AHCI: the emulated SATA host bus adapter, with ATA disks at its ports.
+//! AHCI: the emulated SATA host bus adapter, with ATA disks and ATAPI CD-ROM drives at its ports.
 //!
 //! [`Ahci`] is an ICH9-class HBA (8086:2922) that complies with Serial ATA AHCI 1.3.1, as a
 //! [`PciDevice`](paraslot_pci::PciDevice). Stock drivers of firmware and operating systems know it.
@@ -32,11 +32,30 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A CD-ROM drive is put to any port, with or without a disc:
+//!
+//! ```
+//! # use paraslot_ahci::{Options, PacketOptions};
+//! # use paraslot_scsi::{CdromOptions, Identity, LogicalUnit};
+//! let identity = Identity {
+//!     vendor: "PARASLOT".into(),
+//!     product: "CD-ROM".into(),
+//!     revision: "1".into(),
+//!     serial: String::new(),
+//!     world_wide_name: None,
+//! };
+//! let drive = LogicalUnit::cdrom(CdromOptions { medium: None, identity })?;
+//! let mut options = Options::new([]);
+//! options.ports[1] = Some(PacketOptions::new(drive.clone()).into());
+//! # Ok::<(), paraslot_device::DeviceError>(())
+//! ```
+//!
 //! # How it works
 //! A vCPU's write to PxCI sets bits in the port's registers and rings the port's worker; it submits
 //! no I/O. The worker fetches the command once, checks it, and hands the guest's own memory to the
-//! [`BlockQueue`](paraslot_backends::block::BlockQueue); when operations complete it posts the FIS,
-//! clears PxCI or PxSACT, sets PxIS and IS, and raises one interrupt for all that it found.
+//! [`BlockQueue`](paraslot_backends::block::BlockQueue), or with a command packet to the drive's
+//! [`Lane`](paraslot_scsi::Lane); when operations complete it posts the FIS, clears PxCI or PxSACT,
+//! sets PxIS and IS, and raises one interrupt for all that it found.
 //!
 //! No register has a side effect when read. They lie in a page that a host may map, read-only, over
 //! ABAR ([`Layout::windows`](paraslot_pci::Layout::windows)): then reads cost no exit, and a queued
@@ -45,7 +64,8 @@
 //!
 //! Resets are asynchronous where they have to be: GHC.HR and PxCMD.CR read one, and a device after
 //! COMRESET stays busy, until the last operation that is with a backend has come back. So once a
-//! reset is acknowledged, no data lands in guest memory any more.
+//! reset is acknowledged, no data lands in guest memory any more. A command packet that a stop or
+//! reset has overtaken is aborted, so that with a backend that can cancel this is soon.
 //!
 //! # What it has
 //! - 1 to 32 ports, 32 command slots, 64-bit addresses, native command queuing, 6 Gb/s, command list
@@ -56,20 +76,30 @@
 //!   durable when it completes) where the image has one, power modes, SMART, general purpose logging
 //!   with the NCQ command error log. What was trimmed is said to read as zeroes exactly if the image
 //!   zeroes it.
+//! - ATAPI devices: PACKET with packets of 12 bytes, its data by DMA and by PIO, IDENTIFY PACKET DEVICE,
+//!   DEVICE RESET, power modes, SET FEATURES for transfer modes. What the packets mean is up to the
+//!   logical unit ([`paraslot_scsi`]). A disc may come and go at any time: the drive has a unit attention
+//!   and a media event then, and the link stays up. COMRESET and HBA reset leave a unit attention;
+//!   software reset and DEVICE RESET do not reach the unit. A device that has been reset is not ready
+//!   (DRDY) until its first command.
 //!
 //! # What it has not
-//! - ATAPI devices, port multipliers and FIS-based switching, command completion coalescing, enclosure
+//! - Port multipliers and FIS-based switching, command completion coalescing, enclosure
 //!   management, SNotification, hot-plug and cold presence detection, staggered spin-up, link power
 //!   management, BIOS/OS handoff, and the index-data pair (BAR 4 and the SATA capability) with which
 //!   real-mode firmware of an ICH9 can reach the registers. The registers of what is absent read 0.
 //! - The D2H register FIS with which a device accepts a queued command, and DMA setup FISes, are not
 //!   posted: they raise no interrupt, and PxCI tells the same. Of the PIO setup FISes of one command
-//!   the last is posted.
+//!   the last is posted; if a packet moves no data by PIO that is the packet's own.
 //! - READ VERIFY checks the addresses alone. The timers of IDLE and STANDBY do not run. SMART has neither
 //!   self-tests nor error logs. There are no security, host protected area or streaming feature sets.
+//! - Of ATAPI: asynchronous notification, so that a host has to ask for media events; overlap and
+//!   queuing; packets of 16 bytes. DMADIR is not needed, but if it says the data goes to the host and
+//!   the command header says otherwise, PACKET is aborted; so it is without the header's A bit.
 //! - A PRD with an odd address or byte count is refused (PxIS.HBDS); memory that is not there raises
 //!   PxIS.HBFS; a PRD table too short for its command raises PxIS.OFS and aborts the command. In all
-//!   these cases nothing has been moved.
+//!   these cases nothing has been moved. Of a packet all PRD entries are looked at, also those beyond
+//!   its data.
 //!
 //! # Footprint
 //! A port holds, beside a few kilobytes of fixed size, 24 bytes for each guest memory segment of its
@@ -87,6 +117,7 @@ mod hba;
 mod identify;
 mod log;
 mod options;
+mod packet;
 mod port;
 mod prdt;
 pub mod registers;
@@ -96,4 +127,4 @@ mod worker;
 mod tests;
 
 pub use device::Ahci;
-pub use options::{DEFAULT_PORTS, DiskOptions, Options};
+pub use options::{DEFAULT_PORTS, DiskOptions, Options, PacketOptions, PortDevice};

@@ -234,6 +234,8 @@ impl State {
             }
         } else if before.contains(PortCommand::ST) {
             self.drop_commands();
+            // The device may be able to end what nobody waits for any more.
+            ring |= self.draining;
             value &= !PortCommand::CCS;
             if self.taken == 0 {
                 value &= !PortCommand::CR.bits();

@@ -14,8 +14,8 @@ pub(crate) struct Data {
     pub(crate) buffers: DmaBuffers,
     /// Entries that were used.
     pub(crate) entries: u32,
-    /// One of them asks for an interrupt when it is used up.
-    pub(crate) interrupt: bool,
+    /// After how many bytes the first is used up that asks for an interrupt then.
+    pub(crate) interrupt: Option<u64>,
 }
 
 /// Why a PRD table was refused.
@@ -40,25 +40,19 @@ pub(crate) fn gather<A: DmaSpace>(
     needed: u64,
     direction: Direction,
 ) -> Result<Data, PrdError> {
-    let mut walk = Walk {
-        memory,
-        table,
-        entries,
-        next: 0,
-        needed,
-        chunk: [Prd::new_zeroed(); CHUNK],
-        interrupt: false,
-        error: None,
-    };
-    let buffers = memory.buffers(&mut walk, direction);
-    if let Some(error) = walk.error {
-        return Err(error);
-    }
-    let buffers = buffers.map_err(|_| PrdError::Inaccessible)?;
-    if walk.needed != 0 {
-        return Err(PrdError::Short);
-    }
-    Ok(Data { buffers, entries: walk.next, interrupt: walk.interrupt })
+    let mut walk = Walk::new(memory, table, entries, needed);
+    let data = walk.data(direction)?;
+    if walk.needed != 0 { Err(PrdError::Short) } else { Ok(data) }
+}
+
+/// Resolves all of a table, for a command whose length the device alone knows.
+pub(crate) fn gather_all<A: DmaSpace>(
+    memory: &Memory<A>,
+    table: u64,
+    entries: u32,
+    direction: Direction,
+) -> Result<Data, PrdError> {
+    Walk::new(memory, table, entries, u64::MAX).data(direction)
 }
 
 struct Walk<'a, A: DmaSpace> {
@@ -67,12 +61,36 @@ struct Walk<'a, A: DmaSpace> {
     entries: u32,
     next: u32,
     needed: u64,
+    taken: u64,
     chunk: [Prd; CHUNK],
-    interrupt: bool,
+    interrupt: Option<u64>,
     error: Option<PrdError>,
 }
 
-impl<A: DmaSpace> Walk<'_, A> {
+impl<'a, A: DmaSpace> Walk<'a, A> {
+    fn new(memory: &'a Memory<A>, table: u64, entries: u32, needed: u64) -> Self {
+        Self {
+            memory,
+            table,
+            entries,
+            next: 0,
+            needed,
+            taken: 0,
+            chunk: [Prd::new_zeroed(); CHUNK],
+            interrupt: None,
+            error: None,
+        }
+    }
+
+    fn data(&mut self, direction: Direction) -> Result<Data, PrdError> {
+        let buffers = self.memory.buffers(&mut *self, direction);
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let buffers = buffers.map_err(|_| PrdError::Inaccessible)?;
+        Ok(Data { buffers, entries: self.next, interrupt: self.interrupt })
+    }
+
     fn fetch(&mut self) -> Result<Prd, PrdError> {
         let index = usize::try_from(self.next).unwrap_or(usize::MAX) % CHUNK;
         if index == 0 {
@@ -107,9 +125,12 @@ impl<A: DmaSpace> Iterator for Walk<'_, A> {
             Ok(prd) => {
                 let len = u64::from(prd.len()).min(self.needed);
                 self.needed -= len;
+                // At most as many entries as 16 bits count, of 4 MiB at most.
+                self.taken = self.taken.saturating_add(len);
                 // An entry of which only a part is used is not used up.
-                let all = len == u64::from(prd.len());
-                self.interrupt |= all && prd.dbc.get() & Prd::INTERRUPT != 0;
+                if len == u64::from(prd.len()) && prd.dbc.get() & Prd::INTERRUPT != 0 {
+                    self.interrupt.get_or_insert(self.taken);
+                }
                 Some((GuestAddress(prd.address()), usize::try_from(len).unwrap_or(usize::MAX)))
             }
             Err(error) => {

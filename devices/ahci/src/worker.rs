@@ -7,38 +7,42 @@
 //! it. What the worker has taken is marked in [`State::taken`] for all of that time; resets wait
 //! for it.
 
+mod attached;
+mod disk;
 mod finish;
 mod start;
 
 use std::sync::Arc;
 
-use paraslot_backends::block::{BlockCompletion, BlockError, BlockQueue, BlockRequest};
-use paraslot_device::dma::Direction;
-use paraslot_device::{Dma, DmaBuffers, DmaSpace, Memory, Progress, Source, Worker};
+use paraslot_device::{Dma, DmaSpace, Memory, Progress, Source, Worker};
 use paraslot_spec::ahci::fis::RegisterH2d;
-use paraslot_spec::ahci::{MAX_SLOTS, PortCommand, PortInterrupt, port};
-use paraslot_spec::ata::{error, status};
+use paraslot_spec::ahci::{MAX_SLOTS, PortCommand, port};
+use paraslot_spec::ata::status;
 
 use crate::command::{Failure, Output, Protocol, Then};
-use crate::disk::{Disk, READY, Trim};
+use crate::disk::READY;
 use crate::hba::Irq;
 use crate::port::{Port, State};
 
-/// Operations that a port keeps in flight at most: one for each slot, or trimming's ranges.
-pub(crate) const QUEUE_DEPTH: u32 = 32;
+pub(crate) use attached::Attached;
+pub(crate) use disk::DiskDevice;
+pub(crate) use start::{Fetched, gather_for};
+
 /// PRD entries of the commands in flight above which no further command is taken. One command may
 /// have 65,535, so a port holds fewer than 8,192 + 65,535 at any time.
 const MOST_ENTRIES: u32 = 8192;
 
+/// The commands that were taken, by slot.
+pub(crate) type Commands = [Option<Command>; MAX_SLOTS];
+
 /// A port's command list engine, and the device behind it.
-pub(crate) struct PortWorker<A: DmaSpace> {
+pub(crate) struct PortWorker<A: DmaSpace, D> {
     port: Arc<Port>,
     irq: Arc<Irq>,
     dma: Dma<A>,
-    disk: Disk,
-    queue: Box<dyn BlockQueue>,
-    commands: [Option<Command>; MAX_SLOTS],
-    /// Slots whose commands are with the backend.
+    device: D,
+    commands: Commands,
+    /// Slots whose commands the device has not ended.
     in_flight: u32,
     /// Slots whose commands have ended, but not been reported.
     finished: u32,
@@ -54,32 +58,33 @@ pub(crate) struct PortWorker<A: DmaSpace> {
     epoch: u32,
     /// PRD entries of the commands that have not been reported.
     entries: u32,
-    trim: Trimming,
-    completions: Vec<BlockCompletion>,
+    /// Nobody waits for what is in flight: something was reset, or stopped.
+    draining: bool,
     /// There may be something to take, though nobody rang.
     look: bool,
 }
 
 /// A command that was taken.
-struct Command {
+pub(crate) struct Command {
     epoch: u32,
-    fis: RegisterH2d,
+    /// As it came; a device may change what is to be sent back.
+    pub(crate) fis: RegisterH2d,
     /// Address of its command header.
     header: u64,
-    protocol: Protocol,
-    /// Bytes that it moves.
-    bytes: u32,
+    pub(crate) protocol: Protocol,
+    /// Bytes that it moves; of a packet command, that it has moved.
+    pub(crate) bytes: u32,
     /// PRD entries that it keeps.
-    entries: u32,
+    pub(crate) entries: u32,
     /// One of its PRD entries asks for an interrupt.
-    interrupt: bool,
-    then: Then,
-    end: End,
+    pub(crate) interrupt: bool,
+    pub(crate) then: Then,
+    pub(crate) end: End,
 }
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     /// As asked, and the registers are as the command set them.
     Success,
     /// With these registers.
@@ -93,14 +98,6 @@ enum End {
     Failed(Failure),
 }
 
-/// The ranges of the one DATA SET MANAGEMENT command that can be in progress, in bytes.
-#[derive(Default)]
-struct Trimming {
-    /// Still to be submitted, the next one last.
-    ranges: Vec<(u64, u64)>,
-    outstanding: u32,
-}
-
 /// What was taken from the port.
 struct Batch {
     slots: u32,
@@ -110,7 +107,7 @@ struct Batch {
     first: u32,
 }
 
-fn bit(slot: u32) -> u32 {
+pub(crate) fn bit(slot: u32) -> u32 {
     1u32.checked_shl(slot).unwrap_or(0)
 }
 
@@ -123,24 +120,17 @@ fn slots(mut mask: u32) -> impl Iterator<Item = u32> {
     })
 }
 
-fn place(slot: u32) -> usize {
+pub(crate) fn place(slot: u32) -> usize {
     usize::try_from(slot).unwrap_or(usize::MAX)
 }
 
-impl<A: DmaSpace> PortWorker<A> {
-    pub(crate) fn new(
-        port: Arc<Port>,
-        irq: Arc<Irq>,
-        dma: Dma<A>,
-        disk: Disk,
-        queue: Box<dyn BlockQueue>,
-    ) -> Self {
+impl<A: DmaSpace, D: Attached> PortWorker<A, D> {
+    pub(crate) fn new(port: Arc<Port>, irq: Arc<Irq>, dma: Dma<A>, device: D) -> Self {
         Self {
             port,
             irq,
             dma,
-            disk,
-            queue,
+            device,
             commands: [const { None }; MAX_SLOTS],
             in_flight: 0,
             finished: 0,
@@ -150,74 +140,20 @@ impl<A: DmaSpace> PortWorker<A> {
             accepted: 0,
             epoch: 0,
             entries: 0,
-            trim: Trimming::default(),
-            completions: Vec::new(),
+            draining: false,
             look: true,
         }
     }
 
-    /// Takes the backend's completions.
+    /// Takes what the device has ended.
     fn collect(&mut self) -> Progress {
-        if self.in_flight == 0 {
+        if self.in_flight == 0 && !self.device.ordered() {
             return Progress::Idle;
         }
-        let mut completions = std::mem::take(&mut self.completions);
-        self.queue.complete(&mut completions);
-        let progress = if completions.is_empty() { Progress::Idle } else { Progress::More };
-        for BlockCompletion { token, result } in completions.drain(..) {
-            if let Ok(slot) = u32::try_from(token) {
-                self.completed(slot, result);
-            }
-        }
-        self.completions = completions;
+        let (ended, progress) = self.device.complete(&mut self.commands);
+        self.in_flight &= !ended;
+        self.finished |= ended;
         progress
-    }
-
-    fn completed(&mut self, slot: u32, result: Result<(), BlockError>) {
-        let Some(Some(command)) = self.commands.get_mut(place(slot)) else { return };
-        if let Err(error) = result {
-            command.end = End::Failed(failure(command, &error));
-        }
-        if self.trim.outstanding != 0 {
-            self.trim.outstanding -= 1;
-            if command.end != End::Success {
-                self.trim.ranges.clear();
-            }
-            self.submit_trims(slot);
-            self.queue.commit();
-            if self.trim.outstanding != 0 {
-                return;
-            }
-            self.end_trim(slot);
-        }
-        self.in_flight &= !bit(slot);
-        self.finished |= bit(slot);
-    }
-
-    /// Hands ranges of a trim to the backend, as many as it takes.
-    fn submit_trims(&mut self, slot: u32) {
-        let op = self.disk.geometry.trim.unwrap_or(Trim::Discard).op();
-        while self.trim.outstanding < QUEUE_DEPTH
-            && let Some((offset, len)) = self.trim.ranges.pop()
-        {
-            let buffers = DmaBuffers::empty(Direction::ToDevice);
-            let request = BlockRequest { token: slot.into(), op, offset, len, buffers };
-            if self.queue.submit(request).is_err() {
-                self.trim.ranges.push((offset, len));
-                return;
-            }
-            self.trim.outstanding += 1;
-        }
-    }
-
-    /// A queue that refuses a range though it holds nothing fails the trim.
-    fn end_trim(&mut self, slot: u32) {
-        if !self.trim.ranges.is_empty()
-            && let Some(Some(command)) = self.commands.get_mut(place(slot))
-        {
-            self.trim.ranges.clear();
-            command.end = End::Failed(Failure::ABORTED);
-        }
     }
 
     /// Reports to the port what has ended, and takes what was issued if `take` says so.
@@ -233,7 +169,7 @@ impl<A: DmaSpace> PortWorker<A> {
         if state.taken == 0 {
             state.drained(&self.irq);
             if std::mem::take(&mut state.reset_device) {
-                self.disk.hard_reset();
+                self.device.hard_reset();
             }
             if let Some(memory) = memory
                 && state.signature
@@ -248,6 +184,7 @@ impl<A: DmaSpace> PortWorker<A> {
             state.set_current(slot);
             state.bank.set(port::TFD, u32::from(READY | status::BSY));
         }
+        self.draining = state.draining;
         let issuable = state.issuable();
         if !take || memory.is_none() {
             self.look = issuable != 0;
@@ -262,6 +199,16 @@ impl<A: DmaSpace> PortWorker<A> {
         self.epoch = state.epoch;
         Some(Batch { slots: issuable, list: state.address(port::CLB), first: state.next_slot })
     }
+
+    /// What is left to do when the host has been told.
+    fn settle(&mut self) {
+        if self.draining && self.in_flight != 0 {
+            self.device.abandon();
+        }
+        if self.finished == 0 {
+            self.device.settle();
+        }
+    }
 }
 
 impl State {
@@ -273,50 +220,39 @@ impl State {
     }
 }
 
-/// What the device says when the backend failed.
-fn failure(command: &Command, error: &BlockError) -> Failure {
-    let lba = command.fis.lba48();
-    let causes = PortInterrupt::empty();
-    match (error, command.then) {
-        (BlockError::OutOfRange, _) => Failure { lba: Some(lba), ..Failure::device(error::IDNF) },
-        (BlockError::Io(_), Then::CountRead(_)) => {
-            Failure { lba: Some(lba), ..Failure::device(error::UNC) }
-        }
-        (BlockError::Io(_) | BlockError::NoSpace, _) => {
-            let status = READY | status::DF | status::ERR;
-            Failure { status, error: error::ABRT, lba: None, causes }
-        }
-        _ => Failure::ABORTED,
-    }
-}
-
-impl<A: DmaSpace> Worker for PortWorker<A> {
+impl<A: DmaSpace, D: Attached> Worker for PortWorker<A, D> {
     fn sources(&self) -> Vec<Source> {
         let bell = self.port.bell().source();
-        std::iter::once(bell).chain(self.queue.source()).collect()
+        std::iter::once(bell).chain(self.device.source()).collect()
     }
 
     fn service(&mut self) -> Progress {
         let rung = self.port.bell().answer();
-        if !rung && !self.look && self.in_flight | self.finished == 0 {
+        let busy = self.in_flight | self.finished != 0 || self.device.ordered();
+        if !rung && !self.look && !busy {
             return Progress::Idle;
         }
         let progress = self.collect();
         if !rung && !self.look && self.finished == 0 {
+            self.settle();
             return progress;
         }
         let memory = self.dma.memory();
         let batch = self.exchange(memory.as_ref(), true);
-        let (Some(memory), Some(batch)) = (memory, batch) else { return progress };
+        let (Some(memory), Some(batch)) = (memory, batch) else {
+            self.settle();
+            return progress;
+        };
         self.start(&memory, &batch);
-        self.queue.commit();
+        self.device.commit();
         let _ = self.collect();
         self.exchange(Some(&memory), false);
+        self.settle();
         Progress::More
     }
 
     fn prepare_to_wait(&mut self) -> Progress {
-        let rung = self.port.bell().sleep();
+        let rung = self.port.bell().sleep() | self.device.prepare_to_wait();
         let collected = self.collect();
         // What has ended while bus mastering is off waits for it: then the bell rings.
         if rung || (self.look || self.finished != 0) && self.dma.enabled() {
@@ -329,6 +265,7 @@ impl<A: DmaSpace> Worker for PortWorker<A> {
         let _ = self.collect();
         let memory = self.dma.memory();
         self.exchange(memory.as_ref(), false);
+        self.settle();
         self.look = true;
         if self.in_flight == 0 && (self.finished == 0 || memory.is_none()) {
             Progress::Idle

@@ -5,6 +5,7 @@ mod commands;
 mod cost;
 mod features;
 mod ncq;
+mod packet;
 mod prdt;
 mod random;
 mod registers;
@@ -187,8 +188,12 @@ fn enable_msi(ahci: &mut Ahci<Space>) {
 impl Machine {
     /// A machine that was just switched on.
     fn off(backend: impl BlockBackend + 'static) -> Self {
+        Self::of(Options::new([disk(backend)]))
+    }
+
+    /// The same, of any kind.
+    fn of(options: Options) -> Self {
         let executor = ManualExecutor::new();
-        let options = Options::new([disk(backend)]);
         let (ahci, memory, interrupts) = build(options, Arc::new(executor.clone()));
         Self { ahci, memory, executor, interrupts }
     }

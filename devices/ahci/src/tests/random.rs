@@ -1,8 +1,10 @@
 //! Whatever a guest does, nothing panics, and a reset brings the HBA back (bug-test letters F, L, R).
 
-use paraslot_backends::block::testing::GatedBackend;
+use paraslot_backends::block::testing::{Gate, GatedBackend};
+use paraslot_spec::ahci::ATAPI_COMMAND;
 use proptest::prelude::*;
 
+use super::packet::{disc, drive, options};
 use super::*;
 
 #[derive(Clone, Debug)]
@@ -11,7 +13,7 @@ enum Step {
     Read { offset: u64, len: usize },
     Port { register: u32, value: u32 },
     Host { register: u32, value: u32 },
-    Command { slot: u32, fis: [u8; 20], prds: Vec<(u64, u32)>, header: u32 },
+    Command { slot: u32, fis: [u8; 20], cdb: [u8; 12], prds: Vec<(u64, u32)>, header: u32 },
     Issue { slots: u32, queued: bool },
     Run,
     Release(usize),
@@ -57,7 +59,40 @@ fn any_prds() -> impl Strategy<Value = Vec<(u64, u32)>> {
     prop::collection::vec((address, dbc), 0..6)
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+/// A packet, or another command of a packet device.
+fn any_packet() -> impl Strategy<Value = [u8; 20]> {
+    let codes = prop::sample::select(vec![0xa0u8, 0xa0, 0xa0, 0xa0, 0xa1, 0x08, 0xec, 0xef, 0xe6]);
+    let plausible = (codes, 0u8..8, any::<[u8; 2]>(), 0u8..32).prop_map(
+        |(code, features, [low, high], control)| {
+            let mut fis = [0; 20];
+            fis[..7].copy_from_slice(&[0x27, 0x80, code, features, 0, low, high]);
+            match control {
+                0 => fis[1] = 0,
+                1 => (fis[1], fis[15]) = (0, 4),
+                _ => {}
+            }
+            fis
+        },
+    );
+    prop_oneof![8 => plausible, 1 => any_command()]
+}
+
+fn any_cdb() -> impl Strategy<Value = [u8; 12]> {
+    let opcode = prop::sample::select(vec![
+        0x00u8, 0x03, 0x12, 0x1a, 0x1b, 0x1e, 0x25, 0x28, 0x28, 0x28, 0x2f, 0x35, 0x43, 0x46, 0x4a,
+        0x51, 0x55, 0x5a, 0xa0, 0xa8, 0xbd, 0xbe,
+    ]);
+    let small = (opcode, any::<[u8; 12]>()).prop_map(|(opcode, noise)| {
+        let mut cdb = noise.map(|byte| if byte < 0xc0 { byte & 3 } else { byte });
+        cdb[0] = opcode;
+        cdb
+    });
+    prop_oneof![8 => small, 1 => any::<[u8; 12]>()]
+}
+
+/// Anything that a guest and its host do with a port that has a disk, or a packet device.
+fn any_step(packet: bool) -> impl Strategy<Value = Step> {
+    let command = if packet { any_packet().boxed() } else { any_command().boxed() };
     let registers: Vec<u32> = crate::registers::PORT.iter().map(|r| r.offset).collect();
     let value = prop_oneof![
         any::<u32>(),
@@ -74,10 +109,11 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => (prop::sample::select(registers), value.clone())
             .prop_map(|(register, value)| Step::Port { register, value }),
         1 => (0u32..0x30, value).prop_map(|(register, value)| Step::Host { register, value }),
-        8 => (0u32..32, any_command(), any_prds(), any::<u32>()).prop_map(
-            |(slot, fis, prds, noise)| {
-                let header = if noise & 0xf0 == 0 { noise } else { 5 };
-                Step::Command { slot, fis, prds, header }
+        8 => (0u32..32, command, any_cdb(), any_prds(), any::<u32>()).prop_map(
+            move |(slot, fis, cdb, prds, noise)| {
+                let usual = if packet { 5 | header::ATAPI } else { 5 };
+                let header = if noise & 0xf0 == 0 { noise } else { usual };
+                Step::Command { slot, fis, cdb, prds, header }
             }
         ),
         8 => (any::<u32>(), any::<bool>())
@@ -90,7 +126,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn perform(machine: &mut Machine, gate: &paraslot_backends::block::testing::Gate, step: Step) {
+fn perform(machine: &mut Machine, gate: &Gate, step: Step) {
     match step {
         Step::Write { offset, data } => machine.ahci.bar_write(ABAR, offset, &data),
         Step::Read { offset, len } => {
@@ -99,7 +135,7 @@ fn perform(machine: &mut Machine, gate: &paraslot_backends::block::testing::Gate
         }
         Step::Port { register, value } => machine.set(register, value),
         Step::Host { register, value } => machine.write(register & !3, value),
-        Step::Command { slot, fis, prds, header } => {
+        Step::Command { slot, fis, cdb, prds, header } => {
             let fis = RegisterH2d::read_from_bytes(&fis).unwrap();
             let prds: Vec<_> = prds
                 .into_iter()
@@ -110,6 +146,7 @@ fn perform(machine: &mut Machine, gate: &paraslot_backends::block::testing::Gate
                 })
                 .collect();
             machine.prepare(slot, &fis, &prds, header & 0xffe0);
+            machine.fill(table_at(slot) + ATAPI_COMMAND, &cdb);
         }
         Step::Issue { slots, queued } => {
             if queued {
@@ -142,30 +179,57 @@ proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 2000, ..ProptestConfig::with_cases(192) })]
 
     #[test]
-    fn nothing_that_a_guest_does_is_fatal(steps in prop::collection::vec(any_step(), 1..120)) {
+    fn nothing_that_a_guest_does_is_fatal(steps in prop::collection::vec(any_step(false), 1..120)) {
         let backend = GatedBackend::new(numbered());
         let gate = backend.gate();
         let mut machine = Machine::new(backend);
-        for step in steps {
-            perform(&mut machine, &gate, step);
-            let page = machine.ahci.layout().windows[0].page.clone();
-            let ghc = page.words()[1].load(Ordering::Relaxed);
-            prop_assert_eq!(ghc & !3, Ghc::AE.bits());
-            // The line is where IS and GHC.IE say, with INTx as the only interrupt.
-            let level = ghc & 2 != 0 && page.words()[2].load(Ordering::Relaxed) != 0;
-            prop_assert_eq!(machine.interrupts.level(), level);
-        }
-        // A reset makes all good, and is quiet.
-        gate.open();
-        enable(&mut machine.ahci);
-        machine.write(host::GHC, Ghc::HR.bits());
-        machine.run();
-        prop_assert_eq!(machine.read(host::GHC), Ghc::AE.bits());
-        prop_assert_eq!(machine.ahci.taken(0), 0);
-        machine.set(port::CLBU, 0);
-        machine.set(port::FBU, 0);
-        machine.start();
+        survive(&mut machine, &gate, steps)?;
         machine.issue_with(0, &sectors(command::READ_DMA_EXT, 77, 1), 512);
         machine.expect_done();
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 2000, ..ProptestConfig::with_cases(96) })]
+
+    #[test]
+    fn nothing_that_a_guest_does_is_fatal_to_a_drive(
+        steps in prop::collection::vec(any_step(true), 1..120),
+        deaf: bool,
+    ) {
+        let backend = GatedBackend::new(disc(0));
+        let gate = backend.gate();
+        gate.deafen(deaf);
+        let unit = drive(Some(Arc::new(backend)));
+        let mut machine = Machine::of(options(unit.clone()));
+        enable(&mut machine.ahci);
+        machine.start();
+        survive(&mut machine, &gate, steps)?;
+        // It may have been told to eject.
+        let _ = unit.change_medium(Some(Arc::new(disc(0))));
+        machine.expect_drive();
+    }
+}
+
+/// Does all of it, and resets the HBA, which makes all good, and is quiet.
+fn survive(machine: &mut Machine, gate: &Gate, steps: Vec<Step>) -> Result<(), TestCaseError> {
+    for step in steps {
+        perform(machine, gate, step);
+        let page = machine.ahci.layout().windows[0].page.clone();
+        let ghc = page.words()[1].load(Ordering::Relaxed);
+        prop_assert_eq!(ghc & !3, Ghc::AE.bits());
+        // The line is where IS and GHC.IE say, with INTx as the only interrupt.
+        let level = ghc & 2 != 0 && page.words()[2].load(Ordering::Relaxed) != 0;
+        prop_assert_eq!(machine.interrupts.level(), level);
+    }
+    gate.open();
+    enable(&mut machine.ahci);
+    machine.write(host::GHC, Ghc::HR.bits());
+    machine.run();
+    prop_assert_eq!(machine.read(host::GHC), Ghc::AE.bits());
+    prop_assert_eq!(machine.ahci.taken(0), 0);
+    machine.set(port::CLBU, 0);
+    machine.set(port::FBU, 0);
+    machine.start();
+    Ok(())
 }

@@ -41,7 +41,7 @@ fn ports_30_and_31_need_a_second_page() {
     for (ports, size) in [(1, 0x1000), (30, 0x1000), (31, 0x2000), (32, 0x2000)] {
         let mut options = Options::new([]);
         options.ports.resize_with(ports, || None);
-        options.ports[ports - 1] = Some(disk(numbered()));
+        options.ports[ports - 1] = Some(disk(numbered()).into());
         let executor = ManualExecutor::new();
         let (mut ahci, ..) = build(options, Arc::new(executor.clone()));
         assert_eq!(ahci.layout().bars[5].unwrap().size, size);

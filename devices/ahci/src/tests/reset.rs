@@ -9,6 +9,11 @@ use super::*;
 impl Machine {
     /// Software reset as libata does it (10.4.1).
     pub(super) fn soft_reset(&mut self) {
+        self.soft_reset_to(0x150, SIGNATURE_ATA);
+    }
+
+    /// Software reset of a device that has this task file and signature then.
+    pub(super) fn soft_reset_to(&mut self, task_file: u32, signature: u32) {
         let mut fis = RegisterH2d { fis_type: 0x27, control: CONTROL_SRST, ..Default::default() };
         self.prepare(0, &fis, &[], header::RESET | header::CLEAR_BUSY);
         self.set(port::CI, 1);
@@ -18,11 +23,11 @@ impl Machine {
         self.prepare(0, &fis, &[], 0);
         self.set(port::CI, 1);
         self.run();
-        assert_eq!((self.get(port::CI), self.get(port::TFD)), (0, 0x150));
-        assert_eq!(self.get(port::SIG), SIGNATURE_ATA);
+        assert_eq!((self.get(port::CI), self.get(port::TFD)), (0, task_file));
+        assert_eq!(self.get(port::SIG), signature);
     }
 
-    fn comreset(&mut self, control: u32) {
+    pub(super) fn comreset(&mut self, control: u32) {
         self.set(port::SCTL, control | sctl::DET_COMRESET);
         assert_eq!(self.get(port::SSTS) & 0xf, 0);
         self.run();
@@ -46,7 +51,7 @@ impl Machine {
         assert_eq!(gate.held(), 1);
     }
 
-    fn all_memory(&self) -> Vec<u8> {
+    pub(super) fn all_memory(&self) -> Vec<u8> {
         self.bytes(0, MEMORY)
     }
 }

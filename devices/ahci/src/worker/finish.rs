@@ -8,15 +8,15 @@ use paraslot_spec::ahci::fis::{
     FLAG_DIRECTION, FLAG_INTERRUPT, PioSetup, RegisterD2h, SDB_STATUS, SetDeviceBits,
     TYPE_PIO_SETUP, TYPE_REGISTER_D2H, TYPE_SET_DEVICE_BITS,
 };
-use paraslot_spec::ahci::{CommandHeader, PortInterrupt, SIGNATURE_ATA, port, received};
+use paraslot_spec::ahci::{CommandHeader, PortInterrupt, port, received};
 use paraslot_spec::ata::status;
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::IntoBytes;
 
-use super::start::ncq_error;
-use super::{Command, End, PortWorker, bit, place, slots};
-use crate::command::{Failure, Output, Protocol, SIGNATURE, Then};
-use crate::disk::{Disk, READY};
+use super::{Attached, Command, End, PortWorker, bit, place, slots};
+use crate::command::{Failure, Output, Protocol};
+use crate::disk::READY;
+use crate::packet::Phase;
 use crate::port::State;
 
 /// Guest memory did not take what the HBA has to write.
@@ -77,24 +77,7 @@ fn set_tfd(state: &mut State, status: u8, error: u8) {
     state.bank.set(port::TFD, u32::from(u16::from_le_bytes([status, error])));
 }
 
-impl Disk {
-    fn apply(&mut self, then: Then) {
-        match then {
-            Then::Nothing => {}
-            Then::SetPower(power) => self.power = power,
-            Then::DisableWriteCache => self.settings.write_cache = false,
-            Then::CountRead(sectors) => {
-                self.smart.sectors_read = self.smart.sectors_read.wrapping_add(sectors.into());
-            }
-            Then::CountWritten(sectors) => {
-                self.smart.sectors_written =
-                    self.smart.sectors_written.wrapping_add(sectors.into());
-            }
-        }
-    }
-}
-
-impl<A: DmaSpace> PortWorker<A> {
+impl<A: DmaSpace, D: Attached> PortWorker<A, D> {
     /// Reports what has ended. While bus mastering is off nothing is reported, but commands that
     /// nobody waits for any more are forgotten all the same.
     pub(super) fn finish(&mut self, state: &mut State, memory: Option<&Memory<A>>) {
@@ -157,7 +140,7 @@ impl<A: DmaSpace> PortWorker<A> {
                 if command.interrupt {
                     causes |= PortInterrupt::DPS;
                 }
-                self.disk.apply(command.then);
+                self.device.apply(command.then);
             }
         }
         if tags == 0 {
@@ -222,7 +205,7 @@ impl<A: DmaSpace> PortWorker<A> {
                 device: fis.device,
             },
         };
-        self.disk.apply(command.then);
+        self.device.apply(command.then);
         match succeed(state, memory, command, &output) {
             Ok(causes) => {
                 state.bank.change(port::CI, 0, bit(slot));
@@ -242,7 +225,7 @@ impl<A: DmaSpace> PortWorker<A> {
         command: &Command,
         failure: &Failure,
     ) -> PortInterrupt {
-        self.disk.ncq_error.get_or_insert(ncq_error(Some(slot), &command.fis, failure));
+        self.device.queued_failed(Some(slot), &command.fis, failure);
         set_tfd(state, failure.status, failure.error);
         let fis = SetDeviceBits {
             fis_type: TYPE_SET_DEVICE_BITS,
@@ -261,10 +244,10 @@ impl<A: DmaSpace> PortWorker<A> {
     /// that is not busy for one whose signature is there.
     pub(super) fn send_signature(&mut self, state: &mut State, memory: &Memory<A>) {
         state.signature = false;
-        let fis = d2h(&SIGNATURE, 0);
+        let fis = d2h(&D::SIGNATURE, 0);
         let posted = post(state, memory, received::REGISTER, fis.as_bytes());
-        state.bank.set(port::SIG, SIGNATURE_ATA);
-        set_tfd(state, SIGNATURE.status, SIGNATURE.error);
+        state.bank.set(port::SIG, D::PXSIG);
+        set_tfd(state, D::SIGNATURE.status, D::SIGNATURE.error);
         if posted.is_err() {
             let causes = halt(state, PortInterrupt::HBFS);
             state.raise(&self.irq, causes);
@@ -291,10 +274,18 @@ fn fail<A: DmaSpace>(
         lba: failure.lba.unwrap_or(fis.lba48()),
         device: fis.device,
     };
+    // Of the commands that fail, only packets may have moved something.
+    let packet = match command.protocol {
+        Protocol::Packet(phase) => post_packet(state, memory, command, phase),
+        _ => Ok(PortInterrupt::empty()),
+    };
     set_tfd(state, output.status, output.error);
     let posted = post(state, memory, received::REGISTER, d2h(&output, FLAG_INTERRUPT).as_bytes());
     let causes = PortInterrupt::TFES | PortInterrupt::DHRS | failure.causes;
-    halt(state, if posted.is_ok() { causes } else { causes | PortInterrupt::HBFS })
+    match packet {
+        Ok(packet) if posted.is_ok() => halt(state, causes | packet),
+        _ => halt(state, causes | PortInterrupt::HBFS),
+    }
 }
 
 fn succeed<A: DmaSpace>(
@@ -303,13 +294,15 @@ fn succeed<A: DmaSpace>(
     command: &Command,
     output: &Output,
 ) -> Result<PortInterrupt, Inaccessible> {
-    if command.bytes != 0 {
-        let at = command.header + std::mem::offset_of!(CommandHeader, prdbc) as u64;
-        let bytes = command.bytes.to_le_bytes();
-        memory.write_slice(&bytes, GuestAddress(at)).map_err(|_| Inaccessible)?;
-    }
-    set_tfd(state, output.status, output.error);
     let mut causes = match command.protocol {
+        Protocol::Packet(phase) => post_packet(state, memory, command, phase)?,
+        _ => {
+            post_bytes(memory, command)?;
+            PortInterrupt::empty()
+        }
+    };
+    set_tfd(state, output.status, output.error);
+    causes |= match command.protocol {
         Protocol::PioIn(block) => {
             let fis = pio_setup(output, command.bytes, block);
             post(state, memory, received::PIO_SETUP, fis.as_bytes())?;
@@ -322,5 +315,28 @@ fn succeed<A: DmaSpace>(
         }
     };
     causes.set(PortInterrupt::DPS, command.interrupt);
+    Ok(causes)
+}
+
+/// Writes PRDBC, if anything was moved.
+fn post_bytes<A: DmaSpace>(memory: &Memory<A>, command: &Command) -> Result<(), Inaccessible> {
+    if command.bytes == 0 {
+        return Ok(());
+    }
+    let at = command.header + std::mem::offset_of!(CommandHeader, prdbc) as u64;
+    let bytes = command.bytes.to_le_bytes();
+    memory.write_slice(&bytes, GuestAddress(at)).map_err(|_| Inaccessible)
+}
+
+/// Writes what a packet command leaves behind before its end is told.
+fn post_packet<A: DmaSpace>(
+    state: &State,
+    memory: &Memory<A>,
+    command: &Command,
+    phase: Phase,
+) -> Result<PortInterrupt, Inaccessible> {
+    post_bytes(memory, command)?;
+    let (fis, causes) = phase.setup(command.bytes);
+    post(state, memory, received::PIO_SETUP, fis.as_bytes())?;
     Ok(causes)
 }

@@ -1,30 +1,34 @@
 //! Fetching commands and starting them. All of a command (its header, its FIS and every PRD entry) is
 //! read from guest memory once.
 
-use paraslot_backends::block::{BlockOp, BlockRequest};
 use paraslot_device::dma::Direction;
 use paraslot_device::{DmaBuffers, DmaSpace, Memory};
 use paraslot_spec::ahci::fis::RegisterH2d;
 use paraslot_spec::ahci::{COMMAND_FIS, CommandHeader, PortInterrupt, header};
-use paraslot_spec::ata::{SECTOR, dsm, error};
+use paraslot_spec::ata::error;
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::{Batch, Command, End, MOST_ENTRIES, PortWorker, bit, place};
-use crate::command::{Action, Failure, Protocol, Then, is_queued};
-use crate::disk::{NcqError, TRIM_BLOCKS};
-use crate::log::{Buffer, MOST_PAGES};
+use super::{Attached, Batch, Command, End, MOST_ENTRIES, PortWorker, bit, place};
+use crate::command::{Failure, Protocol, Then};
 use crate::prdt::{Data, PrdError, gather};
 
 /// A command as it was fetched.
-struct Fetched {
+pub(crate) struct Fetched {
     /// Address of its header.
     header: u64,
+    /// Bits of [`header`].
+    pub(crate) flags: u32,
     /// Address of its table.
-    table: u64,
+    pub(crate) table: u64,
+    pub(crate) fis: RegisterH2d,
+}
+
+impl Fetched {
     /// PRD entries in the table.
-    entries: u32,
-    fis: RegisterH2d,
+    pub(crate) fn entries(&self) -> u32 {
+        (self.flags & header::PRDTL) >> header::PRDTL_SHIFT
+    }
 }
 
 fn fetch<A: DmaSpace>(memory: &Memory<A>, list: u64, slot: u32) -> Option<Fetched> {
@@ -33,13 +37,13 @@ fn fetch<A: DmaSpace>(memory: &Memory<A>, list: u64, slot: u32) -> Option<Fetche
     memory.read_slice(header.as_mut_bytes(), GuestAddress(at)).ok()?;
     let table = header.table();
     let mut fis = RegisterH2d::new_zeroed();
-    let words = usize::try_from(header.flags.get() & header::CFL).unwrap_or(0);
+    let flags = header.flags.get();
+    let words = usize::try_from(flags & header::CFL).unwrap_or(0);
     // What the FIS is too short for reads as zeroes; what is longer than any command is not looked at.
     let len = (words * 4).min(size_of::<RegisterH2d>());
     let place = fis.as_mut_bytes().get_mut(..len)?;
     memory.read_slice(place, GuestAddress(table.checked_add(COMMAND_FIS)?)).ok()?;
-    let entries = (header.flags.get() & header::PRDTL) >> header::PRDTL_SHIFT;
-    Some(Fetched { header: at, table, entries, fis })
+    Some(Fetched { header: at, flags, table, fis })
 }
 
 impl From<PrdError> for Failure {
@@ -53,7 +57,7 @@ impl From<PrdError> for Failure {
     }
 }
 
-impl<A: DmaSpace> PortWorker<A> {
+impl<A: DmaSpace, D: Attached> PortWorker<A, D> {
     /// Starts the commands of `batch` in turn, up to and including the first that is not queued, or
     /// that fails.
     pub(super) fn start(&mut self, memory: &Memory<A>, batch: &Batch) {
@@ -81,7 +85,7 @@ impl<A: DmaSpace> PortWorker<A> {
         let (header, fis) = fetched
             .as_ref()
             .map_or((0, RegisterH2d::new_zeroed()), |fetched| (fetched.header, fetched.fis));
-        let queued = is_queued(&fis);
+        let queued = D::is_queued(&fis);
         let mut command = Command {
             epoch: self.epoch,
             fis,
@@ -120,7 +124,7 @@ impl<A: DmaSpace> PortWorker<A> {
         started.is_err()
     }
 
-    /// Decodes a command and does it, or has the backend do it: then returns true.
+    /// Has the device do a command; returns true if it is not over yet.
     fn perform(
         &mut self,
         memory: &Memory<A>,
@@ -128,133 +132,28 @@ impl<A: DmaSpace> PortWorker<A> {
         slot: u32,
         command: &mut Command,
     ) -> Result<bool, Failure> {
-        let fis = &fetched.fis;
         if self.queued != 0 && command.protocol != Protocol::Queued {
             // Any other command ends all queued ones (ACS-4, NCQ feature set).
             let failure = Failure::ABORTED;
-            self.disk.ncq_error.get_or_insert(ncq_error(None, fis, &failure));
+            self.device.queued_failed(None, &fetched.fis, &failure);
             return Err(failure);
         }
-        let mut data: Buffer = [0; MOST_PAGES * SECTOR];
-        match self.disk.decode(fis, slot, &mut data)? {
-            Action::Transfer { op, lba, sectors, protocol } => {
-                let size = u64::from(self.disk.geometry.sector_size);
-                let len = size * u64::from(sectors);
-                let direction = match op {
-                    BlockOp::Read => Direction::FromDevice,
-                    _ => Direction::ToDevice,
-                };
-                command.protocol = protocol;
-                command.then = match op {
-                    BlockOp::Read => Then::CountRead(sectors),
-                    _ => Then::CountWritten(sectors),
-                };
-                let buffers = gather_for(memory, fetched, len, direction, command)?;
-                let offset = lba.saturating_mul(size);
-                self.submit(BlockRequest { token: slot.into(), op, offset, len, buffers })
-            }
-            Action::Flush(then) => {
-                command.then = then;
-                let buffers = DmaBuffers::empty(Direction::ToDevice);
-                let op = BlockOp::Flush;
-                self.submit(BlockRequest { token: slot.into(), op, offset: 0, len: 0, buffers })
-            }
-            Action::Trim { blocks } => {
-                command.protocol = Protocol::Dma;
-                let len = u64::from(blocks) * SECTOR as u64;
-                let buffers = gather_for(memory, fetched, len, Direction::ToDevice, command)?;
-                self.begin_trim(slot, &buffers)
-            }
-            Action::Reply { len, protocol } => {
-                command.protocol = protocol;
-                let direction = Direction::FromDevice;
-                let buffers = gather_for(memory, fetched, len as u64, direction, command)?;
-                buffers.copy_from(data.get(..len).unwrap_or_default());
-                Ok(false)
-            }
-            Action::Done(output) => {
-                command.end = End::Output(output);
-                Ok(false)
-            }
-            Action::Accepted => {
-                command.end = End::Accepted;
-                Ok(false)
-            }
-            Action::Signature => {
-                command.end = End::Signature;
-                Ok(false)
-            }
-            Action::Hang => {
-                command.end = End::Hang;
-                Ok(false)
-            }
-        }
-    }
-
-    fn submit(&mut self, request: BlockRequest) -> Result<bool, Failure> {
-        // A slot has one operation, so there is room.
-        self.queue.submit(request).map(|()| true).map_err(|_| Failure::ABORTED)
-    }
-
-    /// Reads a list of ranges. All are checked before the first is trimmed; neighbours become one.
-    fn begin_trim(&mut self, slot: u32, list: &DmaBuffers) -> Result<bool, Failure> {
-        let mut bytes = [0; TRIM_BLOCKS as usize * SECTOR];
-        let len = list.copy_to(&mut bytes);
-        let size = u64::from(self.disk.geometry.sector_size);
-        let ranges = &mut self.trim.ranges;
-        ranges.clear();
-        for entry in bytes.get(..len).unwrap_or_default().chunks_exact(dsm::ENTRY_LEN) {
-            let (lba, sectors) = dsm::range(entry.try_into().unwrap_or_default());
-            if sectors == 0 {
-                continue;
-            }
-            if !self.disk.geometry.holds(lba, sectors.into()) {
-                ranges.clear();
-                let lba = Some(lba.max(self.disk.geometry.sectors));
-                return Err(Failure { lba, ..Failure::device(error::IDNF | error::ABRT) });
-            }
-            let (offset, len) = (lba.saturating_mul(size), u64::from(sectors) * size);
-            match ranges.last_mut() {
-                Some((start, length)) if start.checked_add(*length) == Some(offset) => {
-                    *length = length.saturating_add(len);
-                }
-                _ => ranges.push((offset, len)),
-            }
-        }
-        ranges.reverse();
-        self.submit_trims(slot);
-        if self.trim.outstanding == 0 && !self.trim.ranges.is_empty() {
-            self.trim.ranges.clear();
-            return Err(Failure::ABORTED);
-        }
-        Ok(self.trim.outstanding != 0)
+        self.device.perform(memory, fetched, slot, command)
     }
 }
 
 /// The data buffers of a command that moves `len` bytes.
-fn gather_for<A: DmaSpace>(
+pub(crate) fn gather_for<A: DmaSpace>(
     memory: &Memory<A>,
     fetched: &Fetched,
     len: u64,
     direction: Direction,
     command: &mut Command,
 ) -> Result<DmaBuffers, Failure> {
-    let Fetched { table, entries, .. } = *fetched;
-    let Data { buffers, entries, interrupt } = gather(memory, table, entries, len, direction)?;
+    let data = gather(memory, fetched.table, fetched.entries(), len, direction)?;
+    let Data { buffers, entries, interrupt } = data;
     command.bytes = u32::try_from(len).unwrap_or(u32::MAX);
     command.entries = entries;
-    command.interrupt = interrupt;
+    command.interrupt = interrupt.is_some();
     Ok(buffers)
-}
-
-/// What the NCQ command error log is to tell of a failure.
-pub(super) fn ncq_error(tag: Option<u32>, fis: &RegisterH2d, failure: &Failure) -> NcqError {
-    NcqError {
-        tag: tag.and_then(|tag| u8::try_from(tag).ok()),
-        status: failure.status,
-        error: failure.error,
-        lba: failure.lba.unwrap_or(fis.lba48()),
-        device: fis.device,
-        count: fis.count.get(),
-    }
 }
