@@ -1,0 +1,133 @@
+//! What the vCPUs' accesses, the worker, and those who change the bus share.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use paraslot_device::Bell;
+use paraslot_pci::Interrupts;
+use paraslot_scsi::{Address, BusEvent, Listener};
+
+use crate::interrupt::Irq;
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What needs no lock of the engine's.
+pub(crate) struct Shared {
+    pub(crate) bell: Bell,
+    pub(crate) irq: Irq,
+    /// The driver has to take completions before there can be more: the worker wants to know when it
+    /// may have done so.
+    pub(crate) crowded: AtomicBool,
+    news: Mutex<News>,
+    /// There may be news.
+    pending: AtomicBool,
+}
+
+/// What has happened on the bus and the driver has not been told of.
+#[derive(Default)]
+struct News {
+    /// Whether it will be.
+    wanted: bool,
+    queue: VecDeque<Change>,
+}
+
+/// A unit came, or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) address: Address,
+    pub(crate) attached: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(interrupts: Arc<Interrupts>) -> io::Result<Self> {
+        Ok(Self {
+            bell: Bell::new()?,
+            irq: Irq::new(interrupts)?,
+            crowded: AtomicBool::new(false),
+            news: Mutex::default(),
+            pending: AtomicBool::new(false),
+        })
+    }
+
+    /// From now on changes are kept, or not any more. What was kept is forgotten.
+    pub(crate) fn want_news(&self, wanted: bool) {
+        let mut news = lock(&self.news);
+        news.wanted = wanted;
+        news.queue.clear();
+        self.pending.store(false, Ordering::Release);
+    }
+
+    /// Whether there may be a change to be told.
+    pub(crate) fn has_news(&self) -> bool {
+        self.pending.load(Ordering::Acquire)
+    }
+
+    /// Takes the oldest change.
+    pub(crate) fn next_news(&self) -> Option<Change> {
+        let mut news = lock(&self.news);
+        let change = news.queue.pop_front();
+        self.pending.store(!news.queue.is_empty(), Ordering::Release);
+        change
+    }
+}
+
+impl News {
+    /// Keeps a change. Of each address there are at most two: that the unit went, and that another
+    /// came. One that came and went before anybody was told never was there.
+    fn push(&mut self, change: Change) {
+        if !change.attached {
+            let same = |kept: &Change| kept.address == change.address;
+            if let Some(last) = self.queue.iter().rposition(same)
+                && self.queue.get(last).is_some_and(|kept| kept.attached)
+            {
+                self.queue.remove(last);
+                return;
+            }
+        }
+        self.queue.push_back(change);
+    }
+}
+
+impl Listener for Shared {
+    fn event(&self, address: Address, event: BusEvent) {
+        let attached = match event {
+            BusEvent::Attached => true,
+            BusEvent::Detached => false,
+            // The unit has a unit attention for it, and the adapter no message.
+            BusEvent::Changed { .. } => return,
+        };
+        let mut news = lock(&self.news);
+        if !news.wanted {
+            return;
+        }
+        news.push(Change { address, attached });
+        self.pending.store(!news.queue.is_empty(), Ordering::Release);
+        drop(news);
+        self.bell.ring();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_for_an_address_is_bounded() {
+        let mut news = News::default();
+        let change = |target, attached| Change { address: Address { target, lun: 0 }, attached };
+        // A unit that was there is exchanged over and over again.
+        for _ in 0..100 {
+            news.push(change(1, false));
+            news.push(change(1, true));
+            news.push(change(2, true));
+            news.push(change(2, false));
+        }
+        assert_eq!(news.queue, [change(1, false), change(1, true)]);
+        news.push(change(1, false));
+        assert_eq!(news.queue, [change(1, false)]);
+    }
+}
