@@ -58,8 +58,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) platform: Option<PlatformName>,
     /// A device to measure, like `virtio-blk,path=disk.img,direct=on`; see `paraslot list`. Given
-    /// several times, they are compared. Without: virtio-blk and ahci, on an image of their own, and
-    /// virtio-net and e1000.
+    /// several times, they are compared. Without: all of them, disks on an image of their own.
     #[arg(long, value_name = "SPEC")]
     pub(crate) device: Vec<DeviceSpec>,
     /// Unmeasured start of each run, in milliseconds [default: 50].

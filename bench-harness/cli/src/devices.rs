@@ -7,37 +7,22 @@ use paraslot_backends::block::BlockBackend;
 use paraslot_backends::net::{NetBackend, NetStatistics};
 use paraslot_device::{DeviceError, DmaSpace, Host};
 use paraslot_e1000::E1000;
-use paraslot_pci::SharedDevice;
+use paraslot_pci::{PciDevice, SharedDevice};
 use paraslot_protocol::Device;
+use paraslot_pvscsi::Pvscsi;
+use paraslot_scsi::{Address, Bus, BusOptions, Initiator, LogicalUnit};
 use paraslot_spec::virtio_net::feature;
 use paraslot_virtio_blk::VirtioBlk;
 use paraslot_virtio_net::VirtioNet;
 use paraslot_virtio_pci::VirtioPci;
+use paraslot_virtio_scsi::VirtioScsi;
+use paraslot_vmxnet3::Vmxnet3;
 
 use crate::spec::{DiskSpec, NetSpec};
 
-/// A device as a PCI function.
-pub(crate) enum Function<A: DmaSpace> {
-    /// virtio-blk.
-    VirtioBlk(VirtioPci<A, VirtioBlk>),
-    /// An HBA with one disk.
-    Ahci(Ahci<A>),
-    /// virtio-net.
-    VirtioNet(VirtioPci<A, VirtioNet>),
-    /// e1000.
-    E1000(E1000<A>),
-}
-
-impl<A: DmaSpace> Function<A> {
-    /// As a bus takes it.
-    pub(crate) fn shared(self) -> SharedDevice {
-        match self {
-            Self::VirtioBlk(device) => Arc::new(Mutex::new(device)),
-            Self::Ahci(device) => Arc::new(Mutex::new(device)),
-            Self::VirtioNet(device) => Arc::new(Mutex::new(device)),
-            Self::E1000(device) => Arc::new(Mutex::new(device)),
-        }
-    }
+/// A device as a bus takes it.
+fn shared<D: PciDevice + 'static>(device: D) -> SharedDevice {
+    Arc::new(Mutex::new(device))
 }
 
 /// Makes the disk that `spec` names, over `backend`, for `host`.
@@ -48,7 +33,7 @@ pub(crate) fn disk<A: DmaSpace>(
     spec: &DiskSpec,
     backend: Arc<dyn BlockBackend>,
     host: Host<A>,
-) -> Result<Function<A>, DeviceError> {
+) -> Result<SharedDevice, DeviceError> {
     match spec.device {
         Device::VirtioBlk => {
             let options = paraslot_virtio_blk::Options {
@@ -58,17 +43,47 @@ pub(crate) fn disk<A: DmaSpace>(
                 ..Default::default()
             };
             let device = VirtioBlk::new(backend, &options)?;
-            Ok(Function::VirtioBlk(VirtioPci::new(device, host)?))
+            Ok(shared(VirtioPci::new(device, host)?))
+        }
+        Device::VirtioScsi => {
+            let options = paraslot_virtio_scsi::Options {
+                request_queues: spec.queues.unwrap_or(1),
+                ..Default::default()
+            };
+            let device = VirtioScsi::new(bus(spec, backend)?, &options)?;
+            Ok(shared(VirtioPci::new(device, host)?))
+        }
+        Device::Pvscsi => {
+            let options = paraslot_pvscsi::Options::default();
+            Ok(shared(Pvscsi::new(bus(spec, backend)?, options, host)?))
         }
         Device::Ahci => {
             let mut disk = DiskOptions::new(backend);
             if let Some(id) = &spec.id {
                 disk.serial.clone_from(id);
             }
-            Ok(Function::Ahci(Ahci::new(paraslot_ahci::Options::new([disk]), host)?))
+            Ok(shared(Ahci::new(paraslot_ahci::Options::new([disk]), host)?))
         }
         other => Err(DeviceError::Config(format!("{other} is no disk"))),
     }
+}
+
+/// A bus with one disk, the first of the first target.
+fn bus(spec: &DiskSpec, backend: Arc<dyn BlockBackend>) -> Result<Bus, DeviceError> {
+    let mut options = paraslot_scsi::DiskOptions::new(backend);
+    options.read_only = spec.read_only;
+    if let Some(id) = &spec.id {
+        options.identity.serial.clone_from(id);
+    }
+    let bus = Bus::new(BusOptions {
+        initiator: Initiator("paraslot".into()),
+        max_target: 63,
+        max_lun: 0,
+        autosense: true,
+    });
+    bus.attach(Address::default(), LogicalUnit::disk(options)?)
+        .map_err(|error| DeviceError::Config(error.to_string()))?;
+    Ok(bus)
 }
 
 /// Asks a device what became of its frames.
@@ -83,7 +98,7 @@ pub(crate) fn adapter<A: DmaSpace>(
     backend: Arc<dyn NetBackend>,
     mac: [u8; 6],
     host: Host<A>,
-) -> Result<(Function<A>, Statistics), DeviceError> {
+) -> Result<(SharedDevice, Statistics), DeviceError> {
     match spec.device {
         Device::VirtioNet => {
             // What needs one of these goes with them.
@@ -96,13 +111,22 @@ pub(crate) fn adapter<A: DmaSpace>(
             };
             let device = VirtioNet::new(backend, &options)?;
             let control = device.control();
-            let function = Function::VirtioNet(VirtioPci::new(device, host)?);
+            let function = shared(VirtioPci::new(device, host)?);
             Ok((function, Box::new(move || control.statistics())))
+        }
+        Device::Vmxnet3 => {
+            let options = paraslot_vmxnet3::Options {
+                queues: spec.queues.unwrap_or(1),
+                ..paraslot_vmxnet3::Options::new(mac)
+            };
+            let device = Vmxnet3::new(backend, options, host)?;
+            let control = device.control();
+            Ok((shared(device), Box::new(move || control.statistics())))
         }
         Device::E1000 => {
             let device = E1000::new(backend, paraslot_e1000::Options::new(mac), host)?;
             let control = device.control();
-            Ok((Function::E1000(device), Box::new(move || control.statistics())))
+            Ok((shared(device), Box::new(move || control.statistics())))
         }
         other => Err(DeviceError::Config(format!("{other} is no network adapter"))),
     }

@@ -57,7 +57,6 @@ pub(crate) fn of(device: Device) -> Option<Identity> {
             devices::adapter(&spec, backend, network::address(&spec), host).ok()?.0
         }
     };
-    let function = function.shared();
     let mut function = function.lock().unwrap_or_else(PoisonError::into_inner);
     let mut read = |offset| {
         let mut id = [0; 2];
@@ -78,6 +77,12 @@ mod tests {
         assert!(virtio.starts_with("1af4:1042 ") && virtio.contains("block"), "{virtio}");
         let ahci = text(Device::Ahci);
         assert!(ahci.starts_with("8086:2922 Intel") && ahci.contains("SATA"), "{ahci}");
+        let virtio = text(Device::VirtioScsi);
+        assert!(virtio.starts_with("1af4:1048 ") && virtio.contains("SCSI"), "{virtio}");
+        let pvscsi = text(Device::Pvscsi);
+        assert!(pvscsi.starts_with("15ad:07c0 VMware, PVSCSI"), "{pvscsi}");
+        let vmxnet3 = text(Device::Vmxnet3);
+        assert!(vmxnet3.starts_with("15ad:07b0 VMware, VMXNET3"), "{vmxnet3}");
         let virtio = text(Device::VirtioNet);
         assert!(virtio.starts_with("1af4:1041 ") && virtio.contains("network"), "{virtio}");
         let e1000 = text(Device::E1000);

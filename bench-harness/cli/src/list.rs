@@ -2,17 +2,17 @@
 
 use std::fmt::Write;
 
-use paraslot_protocol::{Access, Completion};
+use paraslot_protocol::{Access, Completion, Device};
 
 use crate::identity;
 use crate::plan::{DEPTHS, FAMILIES, PATTERNS};
-use crate::spec::{DEVICES, family, options};
+use crate::spec::{family, options};
 
 /// The text of `paraslot list`.
 pub(crate) fn text() -> String {
     let mut text = String::from("Devices, for --device NAME,OPTION=VALUE,...\n");
     // Writing to a string does not fail.
-    for device in DEVICES {
+    for device in Device::ALL {
         let _ = writeln!(text, "\n  {device} ({})", family(device));
         if let Some(identity) = identity::of(device) {
             let _ = writeln!(text, "  {identity}");

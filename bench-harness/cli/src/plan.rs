@@ -9,7 +9,7 @@ use paraslot_report::Path;
 
 use crate::args::{Peer, PlatformName, RunArgs, Times};
 use crate::error::Usage;
-use crate::spec::{DEVICES, DeviceSpec};
+use crate::spec::DeviceSpec;
 
 pub(crate) use disk::{DEPTHS, DiskWorkload, PATTERNS};
 pub(crate) use net::{FAMILIES, Flow, NetWorkload};
@@ -132,7 +132,7 @@ impl Plan {
     /// What the command line asks for, on this platform.
     pub(crate) fn new(arguments: &RunArgs, platform: PlatformName) -> anyhow::Result<Self> {
         let devices = if arguments.device.is_empty() {
-            DEVICES.map(DeviceSpec::new).to_vec()
+            Device::ALL.map(DeviceSpec::new).to_vec()
         } else {
             arguments.device.clone()
         };
@@ -186,7 +186,7 @@ impl Plan {
                 .any(|(cell, spec)| test(cell, spec))
         };
         let mut notes = Vec::new();
-        for device in [Device::Ahci, Device::E1000] {
+        for device in [Device::Pvscsi, Device::Ahci, Device::Vmxnet3, Device::E1000] {
             if with(&|cell, spec| spec.device() == device && cell.path == Path::Event) {
                 notes.push(format!(
                     "qemu: {device} has no event path there, its figures are of trap"

@@ -14,14 +14,14 @@ use paraslot_report::Family;
 pub(crate) use disk::{Backend, DiskSpec, Engine};
 pub(crate) use net::NetSpec;
 
-/// The devices that there are.
-pub(crate) const DEVICES: [Device; 4] =
-    [Device::VirtioBlk, Device::Ahci, Device::VirtioNet, Device::E1000];
-
 /// What kind of device it is.
 pub(crate) fn family(device: Device) -> Family {
     match device {
-        Device::VirtioBlk | Device::VirtioNet => Family::Paravirtual,
+        Device::VirtioBlk
+        | Device::VirtioScsi
+        | Device::Pvscsi
+        | Device::VirtioNet
+        | Device::Vmxnet3 => Family::Paravirtual,
         Device::Ahci | Device::E1000 => Family::Emulated,
     }
 }
@@ -152,7 +152,7 @@ impl FromStr for DeviceSpec {
         let (name, given) =
             parts.split_first().map_or(("", &[][..]), |(name, rest)| (name.as_str(), rest));
         let Ok(device) = name.parse() else {
-            let known: Vec<&str> = DEVICES.iter().map(|device| device.name()).collect();
+            let known: Vec<&str> = Device::ALL.iter().map(|device| device.name()).collect();
             return refuse(format!("no device {name:?}: there are {}", known.join(", ")));
         };
         let mut spec = Self::new(device);

@@ -72,7 +72,10 @@ fn what_makes_no_sense_is_refused_in_a_line() {
     refused(&["--time", "0"], "--time");
     refused(&["--min-runs", "many"], "many");
     refused(&["--platform", "vax"], "kvm, in-process");
-    refused(&["--device", "floppy"], "there are virtio-blk, ahci, virtio-net, e1000");
+    refused(
+        &["--device", "floppy"],
+        "there are virtio-blk, virtio-scsi, pvscsi, ahci, virtio-net, vmxnet3, e1000",
+    );
     refused(&["--device", "e1000,queues=2"], "it has mac, backend");
     refused(&["--device", "virtio-net,mac=01:00:5e:00:00:01"], "a station's address");
     refused(&["--device", "virtio-net,backend=tap"], "ifname=NAME");
@@ -116,6 +119,7 @@ fn what_there_is_can_be_listed() {
         "randread",
         "128 KiB",
         "1af4:1041",
+        "15ad:07c0",
         "8086:100e",
         "ifname=",
         "round trips",
@@ -126,7 +130,7 @@ fn what_there_is_can_be_listed() {
     let names = paraslot(place.path(), &["--list", "--platform", "in-process", "--filter", "qd1/"]);
     assert!(names.status.success());
     let names = text(&names.stdout);
-    assert_eq!(names.lines().count(), 12);
+    assert_eq!(names.lines().count(), 24);
     assert!(names.lines().all(|name| name.contains("/in-process/") && name.contains("/qd1/")));
     assert!(paraslot(place.path(), &["--help"]).status.success());
     assert!(text(&paraslot(place.path(), &["--version"]).stdout).starts_with("paraslot "));
@@ -153,15 +157,13 @@ fn a_run_in_process_measures_what_it_can_and_no_more() {
     assert!(output.status.success(), "{errors}");
     assert!(errors.contains("say nothing about virtual machines"));
     assert!(table.contains("say nothing about virtual machines"));
-    assert!(table.contains("virtio-blk") && table.contains("ahci"));
-
     let results = results(place.path());
-    assert_eq!(results.len(), 2);
-    for (record, device, family) in
-        [(&results[0], "virtio-blk", "paravirtual"), (&results[1], "ahci", "emulated")]
-    {
+    let disks = ["virtio-blk", "virtio-scsi", "pvscsi", "ahci"];
+    assert_eq!(results.len(), disks.len());
+    for (record, device) in results.iter().zip(disks) {
+        assert!(table.contains(device));
         assert_eq!(record["device"], device);
-        assert_eq!(record["family"], family);
+        assert_eq!(record["family"], if device == "ahci" { "emulated" } else { "paravirtual" });
         assert_eq!(record["path"], "in-process");
         assert_eq!(record["vmm"], "none");
         assert_eq!(record["completion"], "poll");
@@ -185,17 +187,17 @@ fn a_run_in_process_measures_what_it_can_and_no_more() {
     assert_eq!(std::fs::read_dir(latest.parent().unwrap()).unwrap().count(), 1);
 }
 
-/// Frames that are sent, received, and sent back, over both devices, each looked at.
+/// Frames that are sent, received, and sent back, over all devices, each looked at.
 #[test]
 fn frames_go_all_ways_in_process() {
     let place = TempDir::new().unwrap();
-    for (filter, count) in [("tx/1514/b32", 2), ("rx/64/b32/poll", 2), ("rr/64/b1/poll", 2)] {
+    for (filter, count) in [("tx/1514/b32", 3), ("rx/64/b32/poll", 3), ("rr/64/b1/poll", 3)] {
         let output =
             paraslot(place.path(), &["--quick", "--platform", "in-process", "--filter", filter]);
         assert!(output.status.success(), "{filter}: {}", text(&output.stderr));
         let results = results(place.path());
         assert_eq!(results.len(), count, "{filter}");
-        for (record, device) in results.iter().zip(["virtio-net", "e1000"]) {
+        for (record, device) in results.iter().zip(["virtio-net", "vmxnet3", "e1000"]) {
             assert_eq!(record["device"], device);
             assert_eq!(record.get("block_size"), None);
             assert!(record["frame_size"].as_u64().unwrap() >= 64);
@@ -220,7 +222,7 @@ fn two_machines_are_joined_by_a_wire() {
     let output = paraslot(place.path(), &["--quick", "--filter", "wire/1514"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let results = results(place.path());
-    assert_eq!(results.len(), 2);
+    assert_eq!(results.len(), 3);
     for record in &results {
         assert_eq!((&record["workload"], &record["path"]), (&"wire".into(), &"event".into()));
         assert!(record["operations"].as_u64().unwrap() > 0);

@@ -38,6 +38,8 @@ pub enum Failed {
     Unsupported,
     /// The device says that it is done but has not moved all the data.
     Short,
+    /// It was aborted on somebody's demand, or by a reset.
+    Aborted,
 }
 
 /// Requests that have ended, in the order in which they were seen to.
@@ -153,12 +155,17 @@ pub trait Disk {
 
 /// Checks a request's range against a disk.
 pub(crate) fn check_range(disk: &impl Disk, offset: u64, len: u64) -> Result<(), Error> {
-    let block = u64::from(disk.block_size());
+    check_extent(disk.capacity(), disk.block_size(), offset, len)
+}
+
+/// Checks a range against a disk's capacity and block size.
+pub(crate) fn check_extent(capacity: u64, block: u32, offset: u64, len: u64) -> Result<(), Error> {
+    let block = u64::from(block);
     if !offset.is_multiple_of(block) || !len.is_multiple_of(block) || len == 0 {
         return Err(Error::Request("not a multiple of the block size"));
     }
     match offset.checked_add(len) {
-        Some(end) if end <= disk.capacity() => Ok(()),
+        Some(end) if end <= capacity => Ok(()),
         _ => Err(Error::Request("outside the disk")),
     }
 }

@@ -102,6 +102,13 @@ impl DmaRegion {
         u32::from_le(unsafe { AtomicU32::from_ptr(at.cast().as_ptr()) }.load(Ordering::Acquire))
     }
 
+    /// Stores 32 bits so that a device that sees them sees what was written before.
+    pub fn store32(&self, offset: usize, value: u32) {
+        let at = self.at(offset, 4, 4);
+        // SAFETY: as above.
+        unsafe { AtomicU32::from_ptr(at.cast().as_ptr()) }.store(value.to_le(), Ordering::Release);
+    }
+
     /// Copies bytes out, from `offset` on.
     pub fn read_bytes(&self, offset: usize, data: &mut [u8]) {
         let at = self.at(offset, data.len(), 1);

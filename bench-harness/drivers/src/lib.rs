@@ -16,11 +16,15 @@ mod error;
 mod nic;
 pub mod pci;
 mod platform;
+pub mod pvscsi;
+pub mod scsi;
 #[cfg(test)]
 mod testing;
 pub mod virtio;
 pub mod virtio_blk;
 pub mod virtio_net;
+pub mod virtio_scsi;
+pub mod vmxnet3;
 mod window;
 pub mod workload;
 

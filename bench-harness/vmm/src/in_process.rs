@@ -223,7 +223,14 @@ impl InProcess {
     /// # Errors
     /// When the address is taken or does not exist.
     pub fn plug<D: PciDevice + 'static>(&self, bdf: Bdf, device: D) -> Result<(), PlugError> {
-        let device: SharedDevice = Arc::new(Mutex::new(device));
+        self.plug_shared(bdf, Arc::new(Mutex::new(device)))
+    }
+
+    /// The same with a function that its owner has another hand on.
+    ///
+    /// # Errors
+    /// As [`plug`](Self::plug).
+    pub fn plug_shared(&self, bdf: Bdf, device: SharedDevice) -> Result<(), PlugError> {
         self.map.add(bdf, device.clone());
         self.bus.plug(bdf, device)
     }

@@ -5,18 +5,19 @@ use std::sync::Arc;
 use anyhow::bail;
 use paraslot_backends::net::NetStatistics;
 use paraslot_device::{DmaSpace, Host};
+use paraslot_pci::SharedDevice;
 
 use super::{Sample, Setting};
 use crate::counted::{Copied, Counted};
-use crate::devices::{self, Function, Statistics};
+use crate::devices::{self, Statistics};
 use crate::network::{self, Arrivals, Opened};
 use crate::plan::Cell;
 use crate::spec::{DeviceSpec, NetSpec};
 
 /// A device that nobody has plugged in yet.
-pub(super) struct Built<A: DmaSpace> {
+pub(super) struct Built {
     /// The device.
-    pub(super) function: Function<A>,
+    pub(super) function: SharedDevice,
     /// What is seen of its work from here.
     pub(super) watch: Watch,
     /// What is behind it, as options of the command line.
@@ -64,11 +65,7 @@ impl Watch {
 
 impl Setting<'_> {
     /// Makes the device of a cell, over what is behind it.
-    pub(super) fn build<A: DmaSpace>(
-        &self,
-        cell: &Cell,
-        host: Host<A>,
-    ) -> anyhow::Result<Built<A>> {
+    pub(super) fn build<A: DmaSpace>(&self, cell: &Cell, host: Host<A>) -> anyhow::Result<Built> {
         match (&self.devices[cell.device], cell.net()) {
             (DeviceSpec::Disk(spec), _) => {
                 let opened = self.storage.open(spec, cell)?;
@@ -90,7 +87,7 @@ pub(super) fn adapter<A: DmaSpace>(
     mac: [u8; 6],
     opened: Opened,
     host: Host<A>,
-) -> anyhow::Result<Built<A>> {
+) -> anyhow::Result<Built> {
     let Opened { backend, label, arrivals } = opened;
     let (function, statistics) = devices::adapter(spec, backend, mac, host)?;
     Ok(Built { function, watch: Watch::Net { statistics, arrivals }, label })

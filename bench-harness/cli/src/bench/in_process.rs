@@ -10,7 +10,6 @@ use paraslot_vmm::in_process::{InProcess, Machine, Run};
 
 use super::built::Built;
 use super::{Bench, GUEST_MEMORY, Sample, Setting, outcome};
-use crate::devices::Function;
 use crate::plan::Cell;
 
 /// Runs each job on a machine of its own, with the driver on the virtual processor's processor.
@@ -31,12 +30,7 @@ impl Bench for InProcessBench<'_> {
         };
         let machine = InProcess::new(&machine)?;
         let Built { function, watch, label } = self.setting.build(cell, machine.host(FUNCTION))?;
-        match function {
-            Function::VirtioBlk(device) => machine.plug(FUNCTION, device)?,
-            Function::Ahci(device) => machine.plug(FUNCTION, device)?,
-            Function::VirtioNet(device) => machine.plug(FUNCTION, device)?,
-            Function::E1000(device) => machine.plug(FUNCTION, device)?,
-        }
+        machine.plug_shared(FUNCTION, function)?;
         let cpu = self.setting.vcpu_cpu();
         let machine = Arc::new(machine);
         let driver = std::thread::Builder::new().name("driver".into()).spawn({

@@ -44,7 +44,7 @@ impl Machine {
         cpu: Option<usize>,
         threads: &ThreadOptions,
         job: &Job,
-        build: impl FnOnce(Host<Arc<GuestMemoryMmap>>) -> anyhow::Result<Built<Arc<GuestMemoryMmap>>>,
+        build: impl FnOnce(Host<Arc<GuestMemoryMmap>>) -> anyhow::Result<Built>,
     ) -> anyhow::Result<Self> {
         let path = match path {
             Path::Trap => paraslot_vmm::Path::Trap,
@@ -56,7 +56,7 @@ impl Machine {
         let executor =
             ThreadExecutor::new("device", threads).context("cannot start the device's thread")?;
         let Built { function, watch, label } = build(vm.host(FUNCTION, Arc::new(executor)))?;
-        vm.plug(FUNCTION, function.shared())?;
+        vm.plug(FUNCTION, function)?;
         let job = job.with_tsc_hz(vm.tsc_hz());
         vm.load(paraslot_guest::IMAGE, &job.to_string())?;
         Ok(Self { vm, watch: Arc::new(watch), label, limit: limit(&job) })

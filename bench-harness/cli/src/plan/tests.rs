@@ -19,33 +19,37 @@ fn names(plan: &Plan) -> Vec<&str> {
 fn the_usual_plan_is_the_whole_matrix() {
     let plan = plan(&[]);
     let (disks, nets): (Vec<_>, Vec<_>) = plan.cells.iter().partition(|cell| cell.disk().is_some());
-    assert_eq!(disks.len(), 3 * 2 * 2 * 2 * 2);
+    assert_eq!(disks.len(), 3 * 2 * 2 * 2 * 4);
     let of = |flow, rate| {
         let same = |workload: NetWorkload| (workload.flow, workload.rate) == (flow, rate);
         nets.iter().filter(|cell| cell.net().is_some_and(same)).count()
     };
-    assert_eq!(of(Flow::Transmit, None), 3 * 2 * 2 * 2);
-    // Frames of 64 KiB are for virtio-net alone.
-    assert_eq!(of(Flow::Receive, None), 2 * 2 * 2 * 2 + 2 * 2);
-    assert_eq!(of(Flow::Request, None), 2 * 2 * 2);
-    assert_eq!(of(Flow::Request, Some(10_000)), 2 * 2);
+    assert_eq!(of(Flow::Transmit, None), 3 * 2 * 2 * 3);
+    // Frames of 64 KiB are not for e1000.
+    assert_eq!(of(Flow::Receive, None), 2 * 2 * 2 * 3 + 2 * 2 * 2);
+    assert_eq!(of(Flow::Request, None), 2 * 2 * 3);
+    assert_eq!(of(Flow::Request, Some(10_000)), 2 * 3);
     // Two machines are on one path.
-    assert_eq!(of(Flow::Wire, None), 2 + 1);
-    assert_eq!(nets.len(), 24 + 20 + 8 + 4 + 3);
+    assert_eq!(of(Flow::Wire, None), 3 + 2);
+    assert_eq!(nets.len(), 36 + 32 + 12 + 6 + 5);
     assert_eq!(plan.notes, ["e1000: no frames of 64 KiB received (its hardware joins none)"]);
 
     let mut names = names(&plan);
     assert_eq!(names[0], "virtio-blk/trap/randread/4k/qd1/poll");
-    assert_eq!(names[1], "ahci/trap/randread/4k/qd1/poll");
-    assert_eq!(names[47], "ahci/event/read/128k/qd32/interrupt");
-    assert_eq!(names[48], "virtio-net/trap/tx/64/b1/poll");
-    assert_eq!(names[49], "e1000/trap/tx/64/b1/poll");
+    assert_eq!(names[1], "virtio-scsi/trap/randread/4k/qd1/poll");
+    assert_eq!(names[2], "pvscsi/trap/randread/4k/qd1/poll");
+    assert_eq!(names[3], "ahci/trap/randread/4k/qd1/poll");
+    assert_eq!(names[95], "ahci/event/read/128k/qd32/interrupt");
+    assert_eq!(names[96], "virtio-net/trap/tx/64/b1/poll");
+    assert_eq!(names[97], "vmxnet3/trap/tx/64/b1/poll");
+    assert_eq!(names[98], "e1000/trap/tx/64/b1/poll");
     for name in [
         "virtio-net/event/tx/64/b32/poll",
         "e1000/trap/tx/65536/b1/poll",
         "virtio-net/event/rx/65536/b32/interrupt",
         "e1000/event/rr/64/b1/poll",
         "virtio-net/event/rr/64/b32/interrupt/10k",
+        "vmxnet3/event/rx/65536/b32/poll",
         "e1000/event/wire/1514/b32/interrupt",
         "virtio-net/event/wire/65536/b32/interrupt",
     ] {
@@ -61,9 +65,9 @@ fn the_usual_plan_is_the_whole_matrix() {
 #[test]
 fn without_a_virtual_machine_there_is_one_path() {
     let plan = Plan::new(&arguments(&[]), PlatformName::InProcess).unwrap();
-    assert_eq!(plan.cells.len(), 24 + 12 + 10 + 4 + 2);
+    assert_eq!(plan.cells.len(), 48 + 18 + 16 + 6 + 3);
     assert!(plan.cells.iter().all(|cell| cell.path == Path::InProcess));
-    let note = "virtio-net, e1000: no wire (it takes two virtual machines)";
+    let note = "virtio-net, vmxnet3, e1000: no wire (it takes two virtual machines)";
     assert!(plan.notes.iter().any(|one| one == note), "{:?}", plan.notes);
     let error = Plan::new(&arguments(&["--peer", "qemu"]), PlatformName::InProcess).unwrap_err();
     assert!(error.is::<Usage>());
@@ -71,8 +75,8 @@ fn without_a_virtual_machine_there_is_one_path() {
 
 #[test]
 fn filters_choose_and_must_all_match() {
-    assert_eq!(plan(&["--filter", "randwrite"]).cells.len(), 16);
-    assert_eq!(plan(&["--filter", "/read/", "--filter", "qd1/*poll"]).cells.len(), 4);
+    assert_eq!(plan(&["--filter", "randwrite"]).cells.len(), 32);
+    assert_eq!(plan(&["--filter", "/read/", "--filter", "qd1/*poll"]).cells.len(), 8);
     let error = Plan::new(&arguments(&["--filter", "tape"]), PlatformName::Kvm).unwrap_err();
     assert!(error.is::<Usage>());
     assert_eq!(

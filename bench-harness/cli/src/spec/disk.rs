@@ -67,7 +67,9 @@ const ID: OptionInfo = option("id", "TEXT", "serial number, up to 20 characters"
 /// The options that a disk takes.
 pub(super) fn options(device: Device) -> &'static [OptionInfo] {
     match device {
-        Device::VirtioBlk => &[PATH, BACKEND, QUEUES, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID],
+        Device::VirtioBlk | Device::VirtioScsi => {
+            &[PATH, BACKEND, QUEUES, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID]
+        }
         _ => &[PATH, BACKEND, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID],
     }
 }

@@ -34,6 +34,7 @@ pub(crate) struct NetSpec {
 const MAC: OptionInfo = option("mac", "XX:XX:XX:XX:XX:XX", "hardware address");
 const QUEUES: OptionInfo =
     option("queues", "1..64", "pairs of queues to offer; the workloads use the first");
+const QUEUES_TO_8: OptionInfo = OptionInfo { values: "1..8", ..QUEUES };
 const OFFLOADS: OptionInfo =
     option("offloads", "on|off", "offer checksums and segmentation, both ways");
 const BACKEND: OptionInfo =
@@ -46,6 +47,7 @@ const VERIFY: OptionInfo =
 pub(super) fn options(device: Device) -> &'static [OptionInfo] {
     match device {
         Device::VirtioNet => &[MAC, QUEUES, OFFLOADS, BACKEND, IFNAME, VERIFY],
+        Device::Vmxnet3 => &[MAC, QUEUES_TO_8, BACKEND, IFNAME, VERIFY],
         _ => &[MAC, BACKEND, IFNAME, VERIFY],
     }
 }
@@ -98,7 +100,10 @@ impl NetSpec {
                     ));
                 }
             },
-            "queues" => self.queues = Some(queues(value, 64)?),
+            "queues" => {
+                let most = if self.device == Device::Vmxnet3 { 8 } else { 64 };
+                self.queues = Some(queues(value, most)?);
+            }
             "offloads" => self.offloads = switch(name, value)?,
             "backend" => {
                 let known = [("auto", Backend::Auto), ("tap", Backend::Tap)];

@@ -77,7 +77,8 @@ fn the_users_image_is_written_only_if_asked() {
 
 #[test]
 fn what_is_unknown_is_named_with_what_is_known() {
-    const KNOWN: &str = "there are virtio-blk, ahci, virtio-net, e1000";
+    const KNOWN: &str =
+        "there are virtio-blk, virtio-scsi, pvscsi, ahci, virtio-net, vmxnet3, e1000";
     assert_eq!(error("floppy"), format!("no device \"floppy\": {KNOWN}"));
     assert_eq!(error(""), format!("no device \"\": {KNOWN}"));
     assert_eq!(error("virtio-blk,,"), format!("no device \"virtio-blk,\": {KNOWN}"));
@@ -132,13 +133,14 @@ fn what_makes_no_sense_is_refused() {
 /// What `list` shows is what the parser takes.
 #[test]
 fn every_option_that_is_shown_is_taken() {
-    for device in DEVICES {
+    for device in Device::ALL {
         for info in options(device) {
             let value = match info.values {
                 "FILE" | "TEXT" => "x",
                 "NAME" => "tap0,backend=tap",
                 "XX:XX:XX:XX:XX:XX" => "52:54:00:12:34:56",
                 "1..64" => "64",
+                "1..8" => "8",
                 "auto|tap" => "auto",
                 choices => choices.split('|').next_back().unwrap(),
             };

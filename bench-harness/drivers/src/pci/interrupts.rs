@@ -78,9 +78,17 @@ impl<'p, P: Platform> Msix<'p, P> {
 /// # Errors
 /// When it has neither, or its MSI cannot carry the message.
 pub fn route<P: Platform>(function: Function<'_, P>, message: MsiMessage) -> Result<(), Error> {
-    if let Some(msix) = Msix::new(function)? {
-        return msix.set(0, message);
+    match Msix::new(function)? {
+        Some(msix) => msix.set(0, message),
+        None => route_msi(function, message),
     }
+}
+
+/// Has the function's only (or first) interrupt send `message`, by MSI.
+///
+/// # Errors
+/// When it has none, or it cannot carry the message.
+pub fn route_msi<P: Platform>(function: Function<'_, P>, message: MsiMessage) -> Result<(), Error> {
     let capability = function
         .capability(capability::MSI)
         .ok_or(Error::Unsupported("message-signalled interrupts"))?;
@@ -109,6 +117,16 @@ pub fn route<P: Platform>(function: Function<'_, P>, message: MsiMessage) -> Res
     }
     set_control(msi::ENABLE);
     Ok(())
+}
+
+/// Has the function send no messages, by MSI-X or MSI: while it can, it does not assert its pin.
+pub fn silence<P: Platform>(function: Function<'_, P>) {
+    for id in [capability::MSI_X, capability::MSI] {
+        if let Some(capability) = function.capability(id) {
+            // Message control is the upper half, the rest is read-only.
+            function.write32(capability, 0);
+        }
+    }
 }
 
 /// Has the function's pin INTA# raise interrupt `index`, and lets the function assert it.

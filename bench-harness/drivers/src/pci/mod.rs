@@ -6,7 +6,7 @@ mod interrupts;
 mod tests;
 
 pub use bars::Bar;
-pub use interrupts::{Msix, route, route_pin};
+pub use interrupts::{Msix, route, route_msi, route_pin, silence};
 
 use paraslot_spec::pci::{Command, Status, header};
 

@@ -1,6 +1,8 @@
 //! The modern virtio transport over PCI (VIRTIO 1.4, 4.1), the driver's side.
 
 mod queue;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub(crate) use queue::write_descriptor;
 pub use queue::{QueueLayout, SplitQueue, Used};
@@ -183,6 +185,13 @@ impl<'p, P: Platform> Transport<'p, P> {
     /// Reads 32 bits of the device's configuration; ones, where there is none.
     pub fn config32(&self, offset: usize) -> u32 {
         self.config.as_ref().map_or(u32::MAX, |config| config.read32(offset as u64))
+    }
+
+    /// Writes 32 bits of it; nothing, where there is none.
+    pub fn set_config32(&self, offset: usize, value: u32) {
+        if let Some(config) = &self.config {
+            config.write32(offset as u64, value);
+        }
     }
 
     /// Reads 16 bits.

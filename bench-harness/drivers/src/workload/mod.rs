@@ -11,8 +11,11 @@ use zerocopy::little_endian::{U32, U64};
 
 use crate::ahci::{Ahci, AhciOptions};
 use crate::e1000::{self, E1000};
+use crate::pvscsi::{self, Pvscsi};
 use crate::virtio_blk::{Options, VirtioBlk};
 use crate::virtio_net::{self, VirtioNet};
+use crate::virtio_scsi::{self, VirtioScsi};
+use crate::vmxnet3::{self, Vmxnet3};
 use crate::{Disk, Error, Failed, Nic, Platform};
 
 /// The platform's interrupt that is used.
@@ -62,6 +65,7 @@ impl fmt::Display for Failure {
             Self::Request(Failed::Io) => f.write_str("the device reports an error"),
             Self::Request(Failed::Unsupported) => f.write_str("the device refuses a request"),
             Self::Request(Failed::Short) => f.write_str("the device moved too little data"),
+            Self::Request(Failed::Aborted) => f.write_str("the device dropped a request"),
             Self::Corrupt(offset) => write!(f, "wrong data at offset, or in frame, {offset:#x}"),
             Self::Stuck => f.write_str("nothing completes"),
         }
@@ -162,12 +166,19 @@ fn start_net<P: Platform>(
             let nic = VirtioNet::new(platform, options).map_err(Failure::SetUp)?;
             run_on_nic(platform, nic, job, outcome)
         }
+        Device::Vmxnet3 => {
+            let options = vmxnet3::Options { interrupt: INTERRUPT, ..vmxnet3::Options::new() };
+            let nic = Vmxnet3::new(platform, options).map_err(Failure::SetUp)?;
+            run_on_nic(platform, nic, job, outcome)
+        }
         Device::E1000 => {
             let options = e1000::Options { interrupt: INTERRUPT, ..e1000::Options::default() };
             let nic = E1000::new(platform, options).map_err(Failure::SetUp)?;
             run_on_nic(platform, nic, job, outcome)
         }
-        Device::VirtioBlk | Device::Ahci => Err(Failure::Job(JobError::Invalid("device"))),
+        Device::VirtioBlk | Device::VirtioScsi | Device::Pvscsi | Device::Ahci => {
+            Err(Failure::Job(JobError::Invalid("device")))
+        }
     }
 }
 
@@ -179,10 +190,21 @@ fn start_disk<P: Platform>(
     match job.device {
         Device::VirtioBlk => {
             let options = Options { interrupt: INTERRUPT, ..Options::new(job.depth) };
-            let disk = VirtioBlk::new(platform, options).map_err(|error| match error {
-                Error::Unsupported("so many requests in flight") => Failure::Unfit("depth"),
-                error => Failure::SetUp(error),
-            })?;
+            let disk = VirtioBlk::new(platform, options).map_err(unfit)?;
+            run_on(platform, disk, job, outcome)
+        }
+        Device::VirtioScsi => {
+            let options = virtio_scsi::Options {
+                interrupt: INTERRUPT,
+                ..virtio_scsi::Options::new(job.depth)
+            };
+            let disk = VirtioScsi::new(platform, options).map_err(unfit)?;
+            run_on(platform, disk, job, outcome)
+        }
+        Device::Pvscsi => {
+            let options =
+                pvscsi::Options { interrupt: INTERRUPT, ..pvscsi::Options::new(job.depth) };
+            let disk = Pvscsi::new(platform, options).map_err(unfit)?;
             run_on(platform, disk, job, outcome)
         }
         Device::Ahci => {
@@ -190,7 +212,17 @@ fn start_disk<P: Platform>(
             let disk = Ahci::new(platform, options).map_err(Failure::SetUp)?;
             run_on(platform, disk, job, outcome)
         }
-        Device::VirtioNet | Device::E1000 => Err(Failure::Job(JobError::Invalid("device"))),
+        Device::VirtioNet | Device::Vmxnet3 | Device::E1000 => {
+            Err(Failure::Job(JobError::Invalid("device")))
+        }
+    }
+}
+
+/// Why a disk could not be set up for its job's depth.
+fn unfit(error: Error) -> Failure {
+    match error {
+        Error::Unsupported("so many requests in flight") => Failure::Unfit("depth"),
+        error => Failure::SetUp(error),
     }
 }
 

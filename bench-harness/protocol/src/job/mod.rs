@@ -17,10 +17,16 @@ use text::{Words, named};
 pub enum Device {
     /// virtio-blk.
     VirtioBlk,
+    /// virtio-scsi, the first disk.
+    VirtioScsi,
+    /// pvscsi, the first disk.
+    Pvscsi,
     /// AHCI, the first port with a disk.
     Ahci,
     /// virtio-net.
     VirtioNet,
+    /// vmxnet3.
+    Vmxnet3,
     /// e1000.
     E1000,
 }
@@ -74,12 +80,26 @@ impl fmt::Display for JobError {
 impl core::error::Error for JobError {}
 
 impl Device {
+    /// All of them: disks, then network adapters, paravirtual ones first.
+    pub const ALL: [Self; 7] = [
+        Self::VirtioBlk,
+        Self::VirtioScsi,
+        Self::Pvscsi,
+        Self::Ahci,
+        Self::VirtioNet,
+        Self::Vmxnet3,
+        Self::E1000,
+    ];
+
     /// Its name on command lines and in records.
     pub const fn name(self) -> &'static str {
         match self {
             Self::VirtioBlk => "virtio-blk",
+            Self::VirtioScsi => "virtio-scsi",
+            Self::Pvscsi => "pvscsi",
             Self::Ahci => "ahci",
             Self::VirtioNet => "virtio-net",
+            Self::Vmxnet3 => "vmxnet3",
             Self::E1000 => "e1000",
         }
     }
@@ -87,8 +107,8 @@ impl Device {
     /// What it is for.
     pub const fn class(self) -> Class {
         match self {
-            Self::VirtioBlk | Self::Ahci => Class::Disk,
-            Self::VirtioNet | Self::E1000 => Class::Net,
+            Self::VirtioBlk | Self::VirtioScsi | Self::Pvscsi | Self::Ahci => Class::Disk,
+            Self::VirtioNet | Self::Vmxnet3 | Self::E1000 => Class::Net,
         }
     }
 }
@@ -103,7 +123,7 @@ impl Completion {
     }
 }
 
-named!(Device, "device", [VirtioBlk, Ahci, VirtioNet, E1000]);
+named!(Device, "device", [VirtioBlk, VirtioScsi, Pvscsi, Ahci, VirtioNet, Vmxnet3, E1000]);
 named!(Completion, "completion", [Poll, Interrupt]);
 
 impl From<DiskJob> for Job {

@@ -92,9 +92,16 @@ impl Machine<'_> {
     fn disk(&self, spec: &DiskSpec, mut add: impl FnMut(&str, String)) {
         let serial = spec.id.as_ref().map(|id| format!(",serial={}", escaped(id)));
         let serial = serial.unwrap_or_default();
-        if spec.device != Device::VirtioBlk {
+        let disk = format!("drive=disk{serial}");
+        let scsi_disk = format!("scsi-hd,bus=scsi.0,{disk}");
+        match spec.device {
             // The machine brings an ICH9 with empty ports.
-            return add("-device", format!("ide-hd,drive=disk,bus=ide.0{serial}"));
+            Device::Ahci => return add("-device", format!("ide-hd,bus=ide.0,{disk}")),
+            Device::Pvscsi => {
+                add("-device", "pvscsi,id=scsi".into());
+                return add("-device", scsi_disk);
+            }
+            _ => {}
         }
         let queues = spec.queues.unwrap_or(1);
         let doorbells = if self.path == Path::Trap {
@@ -104,19 +111,20 @@ impl Machine<'_> {
             add("-object", format!("iothread,id=worker,poll-max-ns={poll}"));
             "ioeventfd=on,iothread=worker"
         };
-        add(
-            "-device",
-            format!(
-                "virtio-blk-pci,drive=disk,disable-legacy=on,num-queues={queues},{doorbells}{serial}"
-            ),
-        );
+        if spec.device == Device::VirtioScsi {
+            let adapter = "virtio-scsi-pci,id=scsi,disable-legacy=on";
+            add("-device", format!("{adapter},num_queues={queues},{doorbells}"));
+            return add("-device", scsi_disk);
+        }
+        let adapter = "virtio-blk-pci,disable-legacy=on";
+        add("-device", format!("{adapter},num-queues={queues},{doorbells},{disk}"));
     }
 
     /// It is served by QEMU's main thread, which does not poll.
     fn adapter(&self, spec: &NetSpec) -> String {
         let mac = network::address(spec).map(|byte| format!("{byte:02x}")).join(":");
-        if spec.device == Device::E1000 {
-            return format!("e1000,netdev=net,mac={mac}");
+        if spec.device != Device::VirtioNet {
+            return format!("{},netdev=net,mac={mac}", spec.device);
         }
         let ioeventfd = if self.path == Path::Trap { "off" } else { "on" };
         // The socket has no offloads, so there are none to offer.
@@ -214,8 +222,22 @@ mod tests {
         let event = line("virtio-blk", Some("/image"), Path::Event);
         assert!(event.contains("-object iothread,id=worker,poll-max-ns=50000"));
         assert!(event.contains("num-queues=1,ioeventfd=on,iothread=worker"));
-        assert!(line("ahci,id=a,,b", Some("/image"), Path::Trap).contains("bus=ide.0,serial=a,,b"));
-        assert!(line("ahci", Some("/image"), Path::Event).contains("ide-hd,drive=disk,bus=ide.0"));
+        assert!(
+            line("ahci,id=a,,b", Some("/image"), Path::Trap).contains("drive=disk,serial=a,,b")
+        );
+        assert!(line("ahci", Some("/image"), Path::Event).contains("ide-hd,bus=ide.0,drive=disk"));
+    }
+
+    #[test]
+    fn scsi_disks_are_behind_their_adapters() {
+        let pvscsi = line("pvscsi,id=a", Some("/image"), Path::Event);
+        let disk = "-device scsi-hd,bus=scsi.0,drive=disk";
+        assert!(pvscsi.contains(&format!("-device pvscsi,id=scsi {disk},serial=a ")));
+        let virtio = line("virtio-scsi,queues=2", Some("/image"), Path::Event);
+        assert!(
+            virtio.contains("virtio-scsi-pci,id=scsi,disable-legacy=on,num_queues=2,ioeventfd=on")
+        );
+        assert!(virtio.contains(&format!("iothread=worker {disk} ")));
     }
 
     #[test]
@@ -227,6 +249,8 @@ mod tests {
         assert!(line("virtio-net", None, Path::Event).contains("ioeventfd=on"));
         let e1000 = line("e1000", None, Path::Event);
         assert!(e1000.contains(&format!("{SOCKET}e1000,netdev=net,mac=52:54:00:00:00:01 ")));
+        let vmxnet3 = line("vmxnet3", None, Path::Event);
+        assert!(vmxnet3.contains(&format!("{SOCKET}vmxnet3,netdev=net,mac=52:54:00:00:00:01 ")));
     }
 
     #[test]

@@ -62,10 +62,10 @@ fn commands_are_laid_out_as_the_specification_says() {
         let machine = Machine::new(ALL, 1);
         let mut adapter = adapter(&machine, accept);
         assert_eq!(command(&mut adapter), Ok(()));
-        assert_eq!(machine.device.borrow().commands, [(bytes.to_vec(), 0)]);
+        assert_eq!(machine.state.borrow().commands, [(bytes.to_vec(), 0)]);
         assert_eq!(machine.doorbells(), [2]);
         for (ack, more, refused) in [(1, 0, true), (2, 0, false), (0, 1, false), (255, 0, false)] {
-            machine.device.borrow_mut().answer = Answer::Ack(ack, more);
+            machine.state.borrow_mut().answer = Answer::Ack(ack, more);
             let result = command(&mut adapter);
             assert_eq!(matches!(result, Err(Error::Unsupported(_))), refused, "{result:?}");
             assert_eq!(matches!(result, Err(Error::Protocol(_))), !refused);
@@ -73,7 +73,7 @@ fn commands_are_laid_out_as_the_specification_says() {
         let machine = Machine::new(ALL & !needed, 1);
         let mut adapter = self::adapter(&machine, accept);
         assert!(matches!(command(&mut adapter), Err(Error::Unsupported(_))));
-        assert_eq!(machine.device.borrow().commands, []);
+        assert_eq!(machine.state.borrow().commands, []);
     }
     let machine = Machine::new(ALL & !net::CTRL_VQ, 1);
     let result = adapter(&machine, accept).set_receive_mode(rx::PROMISC, true);
@@ -87,8 +87,8 @@ fn what_a_command_asks_for_is_read_back() {
     let coalesce =
         Coalesce { max_packets: U32::new(0x0403_0201), max_usecs: U32::new(0x0807_0605) };
     assert_eq!(adapter.queue_coalescing(1), Ok(coalesce));
-    assert_eq!(machine.device.borrow().commands, [(vec![6, 3, 1, 0, 0, 0], 8)]);
-    machine.device.borrow_mut().answer = Answer::Ack(1, 0);
+    assert_eq!(machine.state.borrow().commands, [(vec![6, 3, 1, 0, 0, 0], 8)]);
+    machine.state.borrow_mut().answer = Answer::Ack(1, 0);
     assert!(matches!(adapter.queue_coalescing(1), Err(Error::Unsupported(_))));
 }
 
@@ -96,10 +96,10 @@ fn what_a_command_asks_for_is_read_back() {
 fn a_command_that_is_not_answered_is_the_last() {
     let machine = Machine::new(USUAL, 1);
     let mut adapter = adapter(&machine, OPTIONS);
-    machine.device.borrow_mut().answer = Answer::Nothing;
+    machine.state.borrow_mut().answer = Answer::Nothing;
     assert_eq!(adapter.set_address([2; 6]), Err(Error::Timeout("a control command")));
     assert_eq!(adapter.address(), [0x52, 0x54, 0, 1, 2, 3]);
-    machine.device.borrow_mut().answer = Answer::Ack(0, 0);
+    machine.state.borrow_mut().answer = Answer::Ack(0, 0);
     assert_eq!(adapter.set_address([2; 6]), Err(Error::Busy));
     // What does not fit is not sent.
     let machine = Machine::new(USUAL, 1);

@@ -314,7 +314,7 @@ fn interrupts_come_when_they_were_asked_for_and_only_then() {
 fn several_pairs_share_tags_and_are_all_received_from() {
     let machine = Machine::new(USUAL, 4);
     let mut adapter = adapter(&machine, Options { pairs: 3, ..OPTIONS });
-    assert_eq!(machine.device.borrow().commands, [(vec![4, 0, 3, 0], 0)]);
+    assert_eq!(machine.state.borrow().commands, [(vec![4, 0, 3, 0], 0)]);
     // What the tags' table holds, not what the queues would.
     assert_eq!(adapter.depth(), 256);
     let (region, _) = region(&machine, 0, 60);

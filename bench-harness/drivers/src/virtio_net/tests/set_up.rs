@@ -80,7 +80,7 @@ fn fewer_features_queues_and_vectors_do_too() {
     let adapter = self::adapter(&machine, OPTIONS);
     let mut command = vec![1, 1];
     command.extend(adapter.address());
-    assert_eq!(machine.device.borrow().commands, [(command, 0)]);
+    assert_eq!(machine.state.borrow().commands, [(command, 0)]);
 }
 
 #[test]
