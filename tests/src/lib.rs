@@ -7,5 +7,6 @@ pub mod image;
 pub mod memory;
 pub mod port;
 pub mod scripts;
+pub mod scsi;
 pub mod segments;
 pub mod targets;

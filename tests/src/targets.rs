@@ -1,21 +1,28 @@
 //! What is fuzzed: a device, its backend, and its script. Each target is a function of bytes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use paraslot_ahci::{Ahci, DiskOptions};
 use paraslot_backends::block::testing::GatedBackend;
 use paraslot_backends::block::{MemoryBackend, MemoryOptions};
 use paraslot_backends::net::MAX_FRAME;
 use paraslot_e1000::E1000;
+use paraslot_pvscsi::Pvscsi;
 use paraslot_virtio_blk::VirtioBlk;
 use paraslot_virtio_net::VirtioNet;
 use paraslot_virtio_pci::VirtioPci;
+use paraslot_virtio_scsi::VirtioScsi;
+use paraslot_vmxnet3::Vmxnet3;
 
 use crate::bench::Bench;
 use crate::frames::{HERE, any_frame};
 use crate::fuzz::{self, Input};
 use crate::port::Port;
-use crate::scripts::{AhciScript, E1000Script, PAIRS, VirtioBlkScript, VirtioNetScript};
+use crate::scripts::{
+    AhciScript, E1000Script, PAIRS, PvscsiScript, QUEUES, REQUEST_QUEUES, Units, VirtioBlkScript,
+    VirtioNetScript, VirtioScsiScript, Vmxnet3Script,
+};
 use crate::segments;
 
 /// Guest memory, and the disk.
@@ -76,6 +83,26 @@ pub fn virtio_net(data: &[u8]) {
     fuzz::run(&mut bench, &mut port, &mut script, input.rest());
 }
 
+/// virtio-scsi behind the PCI transport: two request queues, two disks and a drive.
+pub fn virtio_scsi(data: &[u8]) {
+    let mut units = Units::new();
+    let options =
+        paraslot_virtio_scsi::Options { request_queues: REQUEST_QUEUES, ..Default::default() };
+    let device = VirtioScsi::new(units.bus(), &options).expect("options are right");
+    let mut bench = Bench::new(MEMORY, |host| VirtioPci::new(device, host).expect("it fits"));
+    fuzz::run(&mut bench, &mut units, &mut VirtioScsiScript::default(), data);
+}
+
+/// pvscsi: two disks and a drive.
+pub fn pvscsi(data: &[u8]) {
+    let mut units = Units::new();
+    let bus = units.bus();
+    let options = paraslot_pvscsi::Options { patience: Duration::ZERO, ..Default::default() };
+    let mut bench =
+        Bench::new(MEMORY, |host| Pvscsi::new(bus, options, host).expect("options are right"));
+    fuzz::run(&mut bench, &mut units, &mut PvscsiScript::default(), data);
+}
+
 /// e1000.
 pub fn e1000(data: &[u8]) {
     let mut port = Port::forgetful(1);
@@ -86,6 +113,20 @@ pub fn e1000(data: &[u8]) {
         E1000::new(Arc::new(port.clone()), options, host).expect("options are right")
     });
     fuzz::run(&mut bench, &mut port, &mut script, data);
+}
+
+/// vmxnet3, with two pairs of queues.
+pub fn vmxnet3(data: &[u8]) {
+    let mut input = Input::new(data);
+    let mut port = Port::forgetful(QUEUES);
+    let mut script = Vmxnet3Script::new(port.clone(), input.u32());
+    let mut bench = Bench::timed(MEMORY, |host, clock| {
+        let clock = Arc::new(clock);
+        let options =
+            paraslot_vmxnet3::Options { mac: HERE, queues: QUEUES, clock, ..Default::default() };
+        Vmxnet3::new(Arc::new(port.clone()), options, host).expect("options are right")
+    });
+    fuzz::run(&mut bench, &mut port, &mut script, input.rest());
 }
 
 /// AHCI with one disk.

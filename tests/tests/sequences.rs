@@ -43,6 +43,21 @@ fn virtio_net_survives_random_sequences() {
 }
 
 #[test]
+fn virtio_scsi_survives_random_sequences() {
+    random_inputs(400, paraslot_tests::targets::virtio_scsi);
+}
+
+#[test]
+fn pvscsi_survives_random_sequences() {
+    random_inputs(400, paraslot_tests::targets::pvscsi);
+}
+
+#[test]
 fn e1000_survives_random_sequences() {
     random_inputs(400, paraslot_tests::targets::e1000);
+}
+
+#[test]
+fn vmxnet3_survives_random_sequences() {
+    random_inputs(400, paraslot_tests::targets::vmxnet3);
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use paraslot_drivers::workload::run;
 use paraslot_drivers::{Bdf, DmaRegion, MsiMessage, Platform};
-use paraslot_protocol::{Access, Completion, Device, DiskJob, Phase, Status};
+use paraslot_protocol::{Access, Completion, DiskJob, Phase, Status};
 use paraslot_vmm::in_process::InProcess;
 
 use crate::machine::*;
@@ -128,13 +128,8 @@ impl Platform for Lying {
 fn outcomes(registers: u64, memory: u64) -> Vec<Status> {
     let mut all = Vec::new();
     for seed in 1..=60_u64 {
-        for device in [Device::VirtioBlk, Device::Ahci] {
-            let machine = match device {
-                Device::VirtioBlk => virtio_blk(&stepped(), image()),
-                Device::Ahci => ahci(&stepped(), image()),
-                other => panic!("{other} is no disk"),
-            };
-            let lying = Lying::new(machine, seed, registers, memory);
+        for device in DISKS {
+            let lying = Lying::new(plugged(device, &stepped(), image()), seed, registers, memory);
             let even = seed % 2 == 0;
             let job = DiskJob {
                 device,

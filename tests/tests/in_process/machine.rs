@@ -7,9 +7,14 @@ use paraslot_backends::block::{BlockBackend, MemoryBackend};
 use paraslot_device::ThreadOptions;
 use paraslot_drivers::{Completion, Completions, Disk, DmaRegion, Error, Op, Platform};
 use paraslot_pci::Bdf;
+use paraslot_protocol::Device;
 use paraslot_protocol::{PATTERN_STEP, pattern_base};
+use paraslot_pvscsi::Pvscsi;
+use paraslot_scsi::Bus;
+use paraslot_tests::scsi::one_disk;
 use paraslot_virtio_blk::{Options as VirtioBlkOptions, VirtioBlk};
 use paraslot_virtio_pci::VirtioPci;
+use paraslot_virtio_scsi::VirtioScsi;
 use paraslot_vmm::in_process::{InProcess, Machine, Run};
 
 /// Where the disk is plugged in.
@@ -78,6 +83,40 @@ pub(crate) fn ahci(machine: &Machine, backend: impl BlockBackend + 'static) -> I
     options.ports.swap(0, AHCI_PORT.into());
     machine.plug(SLOT, Ahci::new(options, machine.host(SLOT)).unwrap()).unwrap();
     machine
+}
+
+/// virtio-scsi with one request queue.
+pub(crate) fn virtio_scsi(machine: &Machine, bus: Bus) -> InProcess {
+    let machine = InProcess::new(machine).unwrap();
+    let device = VirtioScsi::new(bus, &paraslot_virtio_scsi::Options::default()).unwrap();
+    machine.plug(SLOT, VirtioPci::new(device, machine.host(SLOT)).unwrap()).unwrap();
+    machine
+}
+
+pub(crate) fn pvscsi(machine: &Machine, bus: Bus) -> InProcess {
+    let machine = InProcess::new(machine).unwrap();
+    let options = paraslot_pvscsi::Options::default();
+    machine.plug(SLOT, Pvscsi::new(bus, options, machine.host(SLOT)).unwrap()).unwrap();
+    machine
+}
+
+/// The disks that there are.
+pub(crate) const DISKS: [Device; 4] =
+    [Device::VirtioBlk, Device::VirtioScsi, Device::Pvscsi, Device::Ahci];
+
+/// A machine with the disk that `device` names.
+pub(crate) fn plugged(
+    device: Device,
+    machine: &Machine,
+    backend: impl BlockBackend + 'static,
+) -> InProcess {
+    match device {
+        Device::VirtioBlk => virtio_blk(machine, backend),
+        Device::VirtioScsi => virtio_scsi(machine, one_disk(Arc::new(backend))),
+        Device::Pvscsi => pvscsi(machine, one_disk(Arc::new(backend))),
+        Device::Ahci => ahci(machine, backend),
+        other => panic!("{other} is no disk"),
+    }
 }
 
 /// The AHCI port with the disk.

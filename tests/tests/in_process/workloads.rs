@@ -8,7 +8,7 @@ use paraslot_backends::block::{
 };
 use paraslot_drivers::workload::{Failure, run, run_into};
 use paraslot_protocol::{Access, Completion, Device, DiskJob, Outcome, Phase, Status};
-use paraslot_vmm::in_process::{InProcess, Machine};
+use paraslot_vmm::in_process::InProcess;
 
 use crate::machine::*;
 
@@ -27,19 +27,9 @@ const JOB: DiskJob = DiskJob {
     tsc_hz: 0,
 };
 
-fn plugged(device: Device, machine: &Machine, backend: impl BlockBackend + 'static) -> InProcess {
-    match device {
-        Device::VirtioBlk => virtio_blk(machine, backend),
-        Device::Ahci => ahci(machine, backend),
-        other => panic!("{other} is no disk"),
-    }
-}
-
-const DEVICES: [Device; 2] = [Device::VirtioBlk, Device::Ahci];
-
 /// Every shape of job.
 fn shapes() -> impl Iterator<Item = DiskJob> {
-    DEVICES.into_iter().flat_map(|device| {
+    DISKS.into_iter().flat_map(|device| {
         [Access::RandomRead, Access::RandomWrite, Access::SequentialRead].into_iter().flat_map(
             move |access| {
                 [Completion::Poll, Completion::Interrupt].into_iter().flat_map(move |completion| {
@@ -86,7 +76,7 @@ fn every_job_ends_well_and_its_costs_are_exact() {
         };
         assert_eq!(header.interrupts.get(), interrupts, "{job}");
         let accesses = match (job.device, job.completion) {
-            (Device::VirtioBlk, _) => batches,
+            (Device::VirtioBlk | Device::VirtioScsi | Device::Pvscsi, _) => batches,
             // The two of the issue, one fruitless look and a fruitful one.
             (Device::Ahci, Completion::Poll) => 4 * batches,
             (Device::Ahci, Completion::Interrupt) => 7 * batches,
@@ -121,7 +111,7 @@ fn every_job_ends_well_on_every_machine() {
 
 #[test]
 fn jobs_follow_each_other_on_one_machine() {
-    for device in DEVICES {
+    for device in DISKS {
         let platform = plugged(device, &threaded(), image());
         for seed in 0..5 {
             let job = DiskJob { device, seed, completion: Completion::Interrupt, ..JOB };
@@ -132,7 +122,7 @@ fn jobs_follow_each_other_on_one_machine() {
 
 #[test]
 fn time_ends_a_job_and_the_warm_up_does_not_count() {
-    for device in DEVICES {
+    for device in DISKS {
         let job = DiskJob { device, warm_up_ms: 3, measure_ms: 5, operations: 0, ..JOB };
         let platform = plugged(device, &stepped(), image());
         let outcome = run(&platform, job);
@@ -159,7 +149,7 @@ fn what_the_disk_cannot_do_is_an_error() {
         assert_eq!((result, outcome.status()), (Err(Failure::Unfit(what)), Status::BadJob));
     }
     let platform = InProcess::new(&stepped()).unwrap();
-    for device in DEVICES {
+    for device in DISKS {
         assert_eq!(run(&platform, DiskJob { device, ..JOB }).status(), Status::NoDevice);
     }
 }
@@ -240,7 +230,7 @@ impl BlockQueue for Dropping {
 // The verifier has teeth, whatever is between it and the disk.
 #[test]
 fn corruption_is_found() {
-    for device in DEVICES {
+    for device in DISKS {
         for completion in [Completion::Poll, Completion::Interrupt] {
             for (access, kind, offset) in [
                 (Access::SequentialRead, Corruption::Bit(377 * 4096 + 4095), Some(377 * 4096)),
@@ -267,7 +257,7 @@ fn corruption_is_found() {
 
 #[test]
 fn a_failing_disk_ends_the_job() {
-    for device in DEVICES {
+    for device in DISKS {
         for completion in [Completion::Poll, Completion::Interrupt] {
             let reads = AtomicU64::new(0);
             let backend = FaultBackend::new(image(), move |_, request| {
@@ -286,7 +276,7 @@ fn a_failing_disk_ends_the_job() {
 
 #[test]
 fn a_disk_that_does_not_answer_ends_the_job() {
-    for device in DEVICES {
+    for device in DISKS {
         for completion in [Completion::Poll, Completion::Interrupt] {
             let backend = GatedBackend::new(image());
             let gate = backend.gate();

@@ -1,4 +1,4 @@
-//! Both disks.
+//! The disks.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -6,9 +6,12 @@ use std::time::Duration;
 use paraslot_ahci::{Ahci, DiskOptions};
 use paraslot_pci::SharedDevice;
 use paraslot_protocol::{Access, Completion, Device, DiskJob, Header, Job};
+use paraslot_pvscsi::Pvscsi;
 use paraslot_tests::image::patterned;
+use paraslot_tests::scsi::one_disk;
 use paraslot_virtio_blk::VirtioBlk;
 use paraslot_virtio_pci::VirtioPci;
+use paraslot_virtio_scsi::VirtioScsi;
 use paraslot_vmm::{Exits, Path};
 
 use crate::kvm;
@@ -41,6 +44,15 @@ fn run(path: Path, busy_poll: Duration, job: &DiskJob) -> (Header, Exits) {
             Device::VirtioBlk => {
                 let device = VirtioBlk::new(backend, &Default::default()).expect("a disk");
                 Arc::new(Mutex::new(VirtioPci::new(device, host).expect("a function")))
+            }
+            Device::VirtioScsi => {
+                let device = VirtioScsi::new(one_disk(backend), &Default::default());
+                let function = VirtioPci::new(device.expect("an adapter"), host);
+                Arc::new(Mutex::new(function.expect("a function")))
+            }
+            Device::Pvscsi => {
+                let device = Pvscsi::new(one_disk(backend), Default::default(), host);
+                Arc::new(Mutex::new(device.expect("a function")))
             }
             Device::Ahci => {
                 let options = paraslot_ahci::Options::new([DiskOptions::new(backend)]);
@@ -75,21 +87,49 @@ fn each(device: Device, path: Path, mut check: impl FnMut(&DiskJob, &Header, Exi
     }
 }
 
-// virtio with an ioeventfd and an irqfd: no exit at all, whatever the depth.
+// Doorbells that are ioeventfds, and irqfds: no exit at all, whatever the depth.
+fn no_exit(job: &DiskJob, _: &Header, exits: Exits) {
+    assert_eq!(exits.total() - exits.others, 0, "{job}: {exits:?}");
+}
+
 #[test]
 fn virtio_blk_does_not_exit_on_the_event_path() {
-    each(Device::VirtioBlk, Path::Event, |job, _, exits| {
-        assert_eq!(exits.total() - exits.others, 0, "{job}: {exits:?}");
-    });
+    each(Device::VirtioBlk, Path::Event, no_exit);
+}
+
+#[test]
+fn virtio_scsi_does_not_exit_on_the_event_path() {
+    each(Device::VirtioScsi, Path::Event, no_exit);
+}
+
+#[test]
+fn pvscsi_does_not_exit_on_the_event_path() {
+    each(Device::Pvscsi, Path::Event, no_exit);
 }
 
 // Each doorbell is an exit, and there is nothing else.
+fn doorbells_alone(job: &DiskJob, header: &Header, exits: Exits) {
+    assert_eq!(exits.mmio_writes, header.doorbells.get(), "{job}: {exits:?}");
+    assert!(exits.mmio_writes <= OPERATIONS, "{job}: {exits:?}");
+    assert_eq!(exits.total() - exits.others, exits.mmio_writes, "{job}: {exits:?}");
+}
+
 #[test]
 fn virtio_blk_exits_for_doorbells_alone_on_the_trap_path() {
-    each(Device::VirtioBlk, Path::Trap, |job, header, exits| {
-        assert_eq!(exits.mmio_writes, header.doorbells.get(), "{job}: {exits:?}");
-        assert!(exits.mmio_writes <= OPERATIONS, "{job}: {exits:?}");
-        assert_eq!(exits.total() - exits.others, exits.mmio_writes, "{job}: {exits:?}");
+    each(Device::VirtioBlk, Path::Trap, doorbells_alone);
+}
+
+#[test]
+fn virtio_scsi_exits_for_doorbells_alone_on_the_trap_path() {
+    each(Device::VirtioScsi, Path::Trap, doorbells_alone);
+}
+
+// One kick an operation at most; with the threshold, not one in ten at depth 32.
+#[test]
+fn pvscsi_exits_for_kicks_alone_on_the_trap_path() {
+    each(Device::Pvscsi, Path::Trap, |job, header, exits| {
+        doorbells_alone(job, header, exits);
+        assert!(job.depth == 1 || exits.mmio_writes * 10 < OPERATIONS, "{job}: {exits:?}");
     });
 }
 

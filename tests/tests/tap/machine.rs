@@ -80,6 +80,17 @@ pub(crate) fn virtio_net(namespace: &Namespace, workers: Workers, queue_pairs: u
     }
 }
 
+/// With vmxnet3, of so many receive queues.
+pub(crate) fn vmxnet3(namespace: &Namespace, workers: Workers, queues: u16) -> Host {
+    let machine = machine(workers);
+    let (backend, interface) = interface(namespace, queues);
+    let options = paraslot_vmxnet3::Options { queues, ..paraslot_vmxnet3::Options::new(MAC) };
+    let device = paraslot_vmxnet3::Vmxnet3::new(backend, options, machine.host(SLOT)).unwrap();
+    let control = device.control();
+    machine.plug(SLOT, device).unwrap();
+    Host { machine, interface, statistics: Box::new(move || control.statistics()), pair: None }
+}
+
 /// With an 82540EM.
 pub(crate) fn e1000(namespace: &Namespace, workers: Workers) -> Host {
     let machine = machine(workers);

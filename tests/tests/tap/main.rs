@@ -11,3 +11,4 @@ mod guest;
 mod machine;
 mod traffic;
 mod virtio_net;
+mod vmxnet3;

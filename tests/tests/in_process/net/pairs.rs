@@ -6,10 +6,11 @@ use std::thread;
 use paraslot_backends::net::{NetBackend, Wire, WireOptions};
 use paraslot_drivers::virtio_net::Options;
 use paraslot_drivers::workload::{Failure, run_on_nic};
-use paraslot_drivers::{Nic, e1000};
+use paraslot_drivers::{Nic, e1000, vmxnet3};
 use paraslot_e1000::{E1000, Options as E1000Options};
 use paraslot_protocol::{Completion, Device, NetJob, Outcome, Traffic};
 use paraslot_vmm::in_process::{InProcess, Machine};
+use paraslot_vmxnet3::{Options as Vmxnet3Options, Vmxnet3};
 
 use super::{MAC, SLOT, driver, plugged, wait_until};
 use crate::machine::{machines, threaded};
@@ -35,24 +36,37 @@ fn station(machine: &Machine, device: Device, port: impl NetBackend + 'static) -
         return plugged(machine, port).0;
     }
     let machine = InProcess::new(machine).unwrap();
-    let options = E1000Options { clock: machine.clock(), ..E1000Options::new(MAC) };
-    let host = machine.host(SLOT);
-    machine.plug(SLOT, E1000::new(Arc::new(port), options, host).unwrap()).unwrap();
+    let (port, clock, host) = (Arc::new(port), machine.clock(), machine.host(SLOT));
+    if device == Device::Vmxnet3 {
+        let options = Vmxnet3Options { clock, ..Vmxnet3Options::new(MAC) };
+        machine.plug(SLOT, Vmxnet3::new(port, options, host).unwrap()).unwrap();
+    } else {
+        let options = E1000Options { clock, ..E1000Options::new(MAC) };
+        machine.plug(SLOT, E1000::new(port, options, host).unwrap()).unwrap();
+    }
     machine
 }
 
 /// Runs a job once `ready` says so, with the adapter set up before.
 fn work(platform: &InProcess, job: &NetJob, ready: &Barrier) -> (Result<(), Failure>, Outcome) {
     let mut outcome = Outcome::default();
-    let result = if job.device == Device::VirtioNet {
-        let nic = driver(platform, Options::new());
-        ready.wait();
-        run_on_nic(platform, nic, job, &mut outcome)
-    } else {
-        let mut nic = e1000::E1000::new(platform, e1000::Options::default()).unwrap();
-        wait_until(platform, || nic.link_up());
-        ready.wait();
-        run_on_nic(platform, nic, job, &mut outcome)
+    let result = match job.device {
+        Device::VirtioNet => {
+            let nic = driver(platform, Options::new());
+            ready.wait();
+            run_on_nic(platform, nic, job, &mut outcome)
+        }
+        Device::Vmxnet3 => {
+            let nic = vmxnet3::Vmxnet3::new(platform, vmxnet3::Options::new()).unwrap();
+            ready.wait();
+            run_on_nic(platform, nic, job, &mut outcome)
+        }
+        _ => {
+            let mut nic = e1000::E1000::new(platform, e1000::Options::default()).unwrap();
+            wait_until(platform, || nic.link_up());
+            ready.wait();
+            run_on_nic(platform, nic, job, &mut outcome)
+        }
     };
     (result, outcome)
 }
@@ -76,7 +90,7 @@ fn both(machine: &Machine, jobs: [NetJob; 2]) -> [Outcome; 2] {
     })
 }
 
-const DEVICES: [Device; 2] = [Device::VirtioNet, Device::E1000];
+const DEVICES: [Device; 3] = [Device::VirtioNet, Device::Vmxnet3, Device::E1000];
 
 #[test]
 fn requests_are_answered_by_every_other_adapter() {
@@ -109,11 +123,17 @@ fn large_frames_go_from_one_to_the_other_and_back() {
         if name.starts_with(['s', 'o', 'm']) {
             continue;
         }
-        let job = NetJob { frame_size: 65_536, batch: 4, operations: 40, ..JOB };
-        let answer = NetJob { traffic: Traffic::Respond, ..job };
-        for outcome in both(&machine, [job, answer]) {
-            let header = outcome.header;
-            assert_eq!((header.operations.get(), header.lost.get()), (40, 0), "{name}");
+        for (device, other) in [
+            (Device::VirtioNet, Device::VirtioNet),
+            (Device::VirtioNet, Device::Vmxnet3),
+            (Device::Vmxnet3, Device::Vmxnet3),
+        ] {
+            let job = NetJob { device, frame_size: 65_536, batch: 4, operations: 40, ..JOB };
+            let answer = NetJob { device: other, traffic: Traffic::Respond, ..job };
+            for outcome in both(&machine, [job, answer]) {
+                let header = outcome.header;
+                assert_eq!((header.operations.get(), header.lost.get()), (40, 0), "{name}");
+            }
         }
     }
 }
