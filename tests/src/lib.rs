@@ -1,6 +1,7 @@
 //! What the tests that span crates share.
 
 pub mod bench;
+pub mod cdbs;
 pub mod frames;
 pub mod fuzz;
 pub mod image;

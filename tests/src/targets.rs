@@ -16,6 +16,7 @@ use paraslot_virtio_scsi::VirtioScsi;
 use paraslot_vmxnet3::Vmxnet3;
 
 use crate::bench::Bench;
+use crate::cdbs;
 use crate::frames::{HERE, any_frame};
 use crate::fuzz::{self, Input};
 use crate::port::Port;
@@ -63,6 +64,11 @@ pub fn frames(data: &[u8]) {
         let key = input.slice(len);
         segments::examine(&frame, key, input.u16().into());
     }
+}
+
+/// Commands and task management, without an adapter.
+pub fn cdbs(data: &[u8]) {
+    cdbs::examine(data);
 }
 
 /// virtio-net behind the PCI transport, with two pairs of queues.

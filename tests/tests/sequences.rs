@@ -43,6 +43,11 @@ fn virtio_net_survives_random_sequences() {
 }
 
 #[test]
+fn any_command_ends_once() {
+    random_inputs(1000, paraslot_tests::targets::cdbs);
+}
+
+#[test]
 fn virtio_scsi_survives_random_sequences() {
     random_inputs(400, paraslot_tests::targets::virtio_scsi);
 }

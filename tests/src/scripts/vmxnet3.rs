@@ -28,7 +28,8 @@ const GROUPS: u64 = 0x1d40;
 /// A queue's rings: so far apart, and from the next queue's.
 const TX_RINGS: u64 = 0x2000;
 const RX_RINGS: u64 = 0x4000;
-const RING: u64 = 0x400;
+const RING: u64 = RING_BYTES as u64;
+const RING_BYTES: usize = 0x400;
 const AREA: u64 = 0x1000;
 const ENTRIES: u32 = 32;
 const DATA_RING: u64 = 0x6000;
@@ -157,7 +158,7 @@ impl Vmxnet3Script {
             desc.conf.intr_idx = intr(queue);
             bench.poke(QUEUE_DESCS + 256 * queue, desc.as_bytes());
             self.tx[index] = Side::new(base);
-            bench.poke(base, &[0; 2 * RING as usize]);
+            bench.poke(base, &[0; 2 * RING_BYTES]);
             let base = RX_RINGS + AREA * queue;
             let mut desc = RxQueueDesc::default();
             desc.conf.rx_ring_base_pa = [base.into(), (base + RING).into()];
@@ -171,7 +172,7 @@ impl Vmxnet3Script {
             }
             bench.poke(QUEUE_DESCS + 256 * (queue + 2), desc.as_bytes());
             self.rx[index] = [Side::new(base), Side::new(base + RING)];
-            bench.poke(base, &[0; 3 * RING as usize]);
+            bench.poke(base, &[0; 3 * RING_BYTES]);
         }
         let mut rss = RSSConf::read_from_bytes(&[0x5a; size_of::<RSSConf>()]).expect("as long");
         rss.hash_type = 0xf.into();
