@@ -7,6 +7,8 @@
 
 mod e1000;
 mod net;
+mod scsi;
+mod vmxnet3;
 
 use std::sync::Arc;
 

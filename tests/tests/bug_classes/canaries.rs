@@ -5,6 +5,8 @@
 //! of their data), CVE-2012-6075 (more than the buffer holds).
 
 mod nic;
+mod scsi;
+mod vmxnet3;
 
 use std::io;
 use std::sync::Arc;

@@ -4,6 +4,8 @@
 //! 9f6c3b802 (a device started twice, a worker that spins on a doorbell that nobody answers).
 
 mod nic;
+mod scsi;
+mod vmxnet3;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -5,11 +5,12 @@
 //! left where the guest can change it after it was checked).
 
 mod nic;
+mod scsi;
+mod vmxnet3;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use paraslot_backends::block::MemoryBackend;
 use paraslot_spec::ahci::{PRD_TABLE, Prd, port};
 use paraslot_spec::ata::{command, dsm};
 use paraslot_spec::virtio_blk::{RangeSegment, request, status};
@@ -20,7 +21,7 @@ use zerocopy::IntoBytes;
 
 use crate::ahci::{DATA, LIST, Sata, TABLES, data_at, sectors, table_at};
 use crate::blk::{self, Blk};
-use crate::support::{CONTENTS, SECTORS, image, image_byte};
+use crate::support::{CONTENTS, contents_of, image, image_byte};
 
 /// How a field that was read is changed.
 type Spoil = fn(u8) -> u8;
@@ -71,13 +72,6 @@ fn chains(guest: &mut Blk, kind: u32, sector: u64, data: &[Buffer], cut: bool) -
     chain.extend_from_slice(data);
     chain.push(status);
     chain
-}
-
-/// All of the image.
-fn contents(image: &MemoryBackend) -> Vec<u8> {
-    let mut bytes = vec![0; usize::try_from(SECTORS * 512).expect("small")];
-    image.read_at(0, &mut bytes).expect("all of it");
-    bytes
 }
 
 /// What the image should hold where it was changed to `value` in these sectors: from, to.
@@ -144,7 +138,7 @@ fn blk_request(
     let (mut answer, mut bytes) = ([0], vec![0; 1024]);
     guest.bench.peek(place, &mut answer);
     guest.bench.peek(blk::DATA, &mut bytes);
-    (answer[0], written, bytes, contents(&image))
+    (answer[0], written, bytes, contents_of(&image))
 }
 
 #[test]
@@ -237,7 +231,7 @@ fn ahci_command(code: u8, features: u8, pieces: u32, spoil: Spoil) -> Sata {
         command::DATA_SET_MANAGEMENT => changed(&[(600, 608)], 0),
         _ => changed(&[], 0),
     };
-    assert!(contents(&image) == expected, "command {code:#x}: something else was changed");
+    assert!(contents_of(&image) == expected, "command {code:#x}: something else was changed");
     guest
 }
 

@@ -1,8 +1,10 @@
 //! Ports that fail: gone, busy, out of buffers, with frames that are too long. Each frame is counted,
-//! none is lost that need not be, and traffic goes on afterwards.
+//! none is lost that need not be, and traffic goes on afterwards. And the units of SCSI host adapters.
 //!
 //! CVE-2026-16457's kind of livelock, QEMU abe300d9d8 (a leak on the way out of an error), crosvm
 //! 28a9d2b70 (a loop without receive buffers).
+
+mod scsi;
 
 use paraslot_backends::net::{NetStatistics, Offload};
 use paraslot_device::Progress;
@@ -11,6 +13,7 @@ use paraslot_tests::port::{Carried, Fate, Port};
 use crate::e1000::Ether;
 use crate::net::{Net, frame};
 use crate::nic::Adapter;
+use crate::vmxnet3::Vmx;
 
 /// Frames that came, apart from those of before.
 fn since(before: NetStatistics, nic: &impl Adapter) -> NetStatistics {
@@ -56,6 +59,11 @@ fn e1000_counts_what_its_port_does_not_send() {
     sending::<Ether>();
 }
 
+#[test]
+fn vmxnet3_counts_what_its_port_does_not_send() {
+    sending::<Vmx>();
+}
+
 fn busy<A: Adapter>() {
     let mut nic = A::make(Port::new(1));
     nic.works();
@@ -97,6 +105,11 @@ fn e1000_waits_for_a_busy_port() {
     busy::<Ether>();
 }
 
+#[test]
+fn vmxnet3_waits_for_a_busy_port() {
+    busy::<Vmx>();
+}
+
 fn receiving<A: Adapter>() {
     for (fate, too_long) in [
         (Fate::TooLong, true),
@@ -133,6 +146,11 @@ fn e1000_goes_on_after_a_receive_that_failed() {
     receiving::<Ether>();
 }
 
+#[test]
+fn vmxnet3_goes_on_after_a_receive_that_failed() {
+    receiving::<Vmx>();
+}
+
 /// Frames that nobody can want: nothing of them is seen, and each is counted once.
 fn nonsense<A: Adapter>() {
     let mut nic = A::make(Port::new(1));
@@ -165,6 +183,11 @@ fn e1000_loses_frames_that_fit_nothing() {
     nonsense::<Ether>();
 }
 
+#[test]
+fn vmxnet3_loses_frames_that_fit_nothing() {
+    nonsense::<Vmx>();
+}
+
 fn link<A: Adapter>(keeps: bool) {
     let mut nic = A::make(Port::new(1));
     nic.works();
@@ -195,4 +218,9 @@ fn virtio_net_sends_and_receives_nothing_while_the_link_is_down() {
 #[test]
 fn e1000_sends_and_receives_nothing_while_the_link_is_down() {
     link::<Ether>(true);
+}
+
+#[test]
+fn vmxnet3_sends_and_receives_nothing_while_the_link_is_down() {
+    link::<Vmx>(false);
 }

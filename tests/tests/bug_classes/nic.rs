@@ -1,4 +1,4 @@
-//! What both network adapters are to a test that does not care which it is.
+//! What network adapters are to a test that does not care which it is.
 
 use paraslot_backends::net::NetStatistics;
 use paraslot_spec::e1000::transmit;

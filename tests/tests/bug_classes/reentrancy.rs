@@ -5,6 +5,8 @@
 //! nothing else. What remains is that such an address must cost an error, and the registers nothing.
 
 mod nic;
+mod scsi;
+mod vmxnet3;
 
 use std::sync::Arc;
 

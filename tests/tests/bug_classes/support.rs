@@ -10,6 +10,7 @@ use paraslot_backends::block::{
     MemoryOptions,
 };
 use paraslot_device::Source;
+use paraslot_spec::pci::{capability, express, header};
 use paraslot_tests::bench::Bench;
 
 /// Numbers that are the same in every run (xorshift).
@@ -49,6 +50,35 @@ pub(crate) static CONTENTS: LazyLock<Vec<u8>> =
 /// An image in which every byte says where it is.
 pub(crate) fn image() -> MemoryBackend {
     MemoryBackend::from_contents(&CONTENTS, MemoryOptions::default()).expect("memory")
+}
+
+/// All that an image holds.
+pub(crate) fn contents_of(image: &MemoryBackend) -> Vec<u8> {
+    let mut bytes = vec![0; CONTENTS.len()];
+    image.read_at(0, &mut bytes).expect("all of it");
+    bytes
+}
+
+/// Where a capability is in the configuration space.
+pub(crate) fn find_capability(bench: &mut Bench, id: u8) -> u16 {
+    let mut at = [0];
+    bench.device.config_read(header::CAPABILITIES, &mut at);
+    while at[0] != 0 {
+        let mut found = [0; 2];
+        bench.device.config_read(at[0].into(), &mut found);
+        if found[0] == id {
+            return at[0].into();
+        }
+        at = [found[1]];
+    }
+    panic!("there is no capability {id:#x}");
+}
+
+/// Starts a function level reset.
+pub(crate) fn function_level_reset(bench: &mut Bench) {
+    let at = find_capability(bench, capability::PCI_EXPRESS);
+    let control = express::INITIATE_FLR.to_le_bytes();
+    bench.device.config_write(at + express::DEVICE_CONTROL, &control);
 }
 
 /// All of guest memory.

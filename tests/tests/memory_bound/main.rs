@@ -19,12 +19,27 @@ mod e1000;
 #[expect(dead_code, reason = "shared with the tests of other bug classes")]
 mod net;
 mod networks;
+#[path = "../bug_classes/nic.rs"]
+#[expect(dead_code, reason = "shared with the tests of other bug classes")]
+mod nic;
+#[path = "../bug_classes/pvscsi.rs"]
+mod pvscsi;
+#[path = "../bug_classes/scsi.rs"]
+#[expect(dead_code, reason = "shared with the tests of other bug classes")]
+mod scsi;
+mod scsi_adapters;
 #[path = "../bug_classes/support.rs"]
 #[expect(dead_code, reason = "shared with the tests of other bug classes")]
 mod support;
 #[path = "../bug_classes/virtio.rs"]
 #[expect(dead_code, reason = "shared with the tests of other bug classes")]
 mod virtio;
+#[path = "../bug_classes/virtio_scsi.rs"]
+mod virtio_scsi;
+#[path = "../bug_classes/vmxnet3.rs"]
+#[expect(dead_code, reason = "shared with the tests of other bug classes")]
+mod vmxnet3;
+mod vmxnet3_adapter;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

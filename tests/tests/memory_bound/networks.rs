@@ -38,7 +38,7 @@ const ADAPTER: i64 = 2 * FRAME + 2 * FRAME + 2 * 64 * 1024 + 16 * 1024 + 64 * 10
 
 /// Frames that the test's own port lets wait: four of the greatest length, and short ones; and one
 /// while it is made.
-const PORT: i64 = 2 * (6 * FRAME + 64 * 2500);
+pub(super) const PORT: i64 = 2 * (6 * FRAME + 64 * 2500);
 
 #[test]
 fn virtio_net_is_bounded_under_random_scripts() {
@@ -67,7 +67,7 @@ fn for_the_second() -> Net {
 }
 
 /// A frame that is still to be cut, from the network.
-fn uncut(payload: usize) -> Carried {
+pub(super) fn uncut(payload: usize) -> Carried {
     let shape = Shape { tcp: true, payload, ..Shape::default() };
     let mut bytes = shape.frame(true);
     bytes[..6].fill(0xff);
@@ -202,7 +202,7 @@ fn an_e1000_holds_what_is_documented_at_most() {
     guest.works();
 }
 
-fn drop_loaded(bench: Bench, port: &Port) {
+pub(super) fn drop_loaded(bench: Bench, port: &Port) {
     let Bench { device, executor, .. } = bench;
     drop(device);
     assert!(executor.run(100) && executor.is_empty());

@@ -23,6 +23,7 @@ use crate::e1000::{DESCRIPTORS, Ether, RECEIVE_RING, SEND_RING};
 use crate::net::{self, MOST_BUFFERS, Net, RECEIVE, Setting, TRANSMIT, frame};
 use crate::nic::Adapter;
 use crate::support::{Random, all_memory};
+use crate::vmxnet3::{self, Vmx};
 
 /// What the host has in its own memory before.
 const HOST: u8 = 0xee;
@@ -234,6 +235,11 @@ fn e1000_writes_nothing_but_status_when_it_sends() {
     sending_writes_nothing::<Ether>(|_| {
         (0..u64::from(DESCRIPTORS)).map(|index| (SEND_RING + 16 * index + 12, 1)).collect()
     });
+}
+
+#[test]
+fn vmxnet3_writes_nothing_but_completions_when_it_sends() {
+    sending_writes_nothing::<Vmx>(|_| vec![(vmxnet3::SENT_RING, vmxnet3::RING_LEN)]);
 }
 
 /// What a descriptor is after it was used, and the packet's bytes in its buffer.

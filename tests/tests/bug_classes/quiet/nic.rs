@@ -1,10 +1,12 @@
 //! Network adapters: frames held in the port, frames asked for, interrupts held back.
 
+use std::mem::offset_of;
 use std::time::Duration;
 
 use paraslot_device::ManualExecutor;
 use paraslot_spec::e1000::{Ctrl, Rctl, Tctl, registers};
 use paraslot_spec::virtio_net::{Coalesce, class, notf_coal};
+use paraslot_spec::vmxnet3::{DriverShared, command};
 use paraslot_tests::bench::Bench;
 use paraslot_tests::port::{Fate, Port};
 use vm_memory::{Bytes, GuestAddress};
@@ -14,7 +16,8 @@ use super::{SEEDS, bus_master};
 use crate::e1000::Ether;
 use crate::net::{Net, RECEIVE, TRANSMIT, frame};
 use crate::nic::Adapter;
-use crate::support::{Random, differences};
+use crate::support::{Random, differences, function_level_reset};
+use crate::vmxnet3::{self, Vmx};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
@@ -27,6 +30,8 @@ enum Ending {
     /// Of the receiver, or the receive queue, alone.
     ReceiveOff,
     TransmitOff,
+    /// Both, with nothing forgotten.
+    Quiesce,
 }
 
 /// What only one kind of adapter can do.
@@ -125,6 +130,44 @@ impl Ends for Ether {
                 let tctl = self.get(registers::TCTL);
                 self.set(registers::TCTL, tctl & !Tctl::EN.bits());
             }
+            other => panic!("{other:?} is every device's, or none of this"),
+        }
+    }
+
+    fn begin(&mut self, _ending: Ending) {
+        self.start();
+    }
+
+    fn into_bench(self) -> Bench {
+        self.bench
+    }
+}
+
+impl Ends for Vmx {
+    const ENDINGS: &[Ending] = &[
+        Ending::DeviceReset,
+        Ending::FunctionLevelReset,
+        Ending::HostReset,
+        Ending::Pause,
+        Ending::BusMasterOff,
+        Ending::Drop,
+        Ending::Quiesce,
+    ];
+
+    fn hold_back(&mut self, random: &mut Random) {
+        // Levels of moderation, the adaptive one among them.
+        let level = u8::try_from(random.below(9)).expect("small");
+        let levels = offset_of!(DriverShared, dev_read.intr_conf.mod_levels) as u64;
+        self.bench.poke(vmxnet3::SHARED + levels, &[level; 3]);
+        assert_eq!(self.order(command::UPDATE_IML), 0);
+    }
+
+    fn end(&mut self, ending: Ending) {
+        match ending {
+            Ending::DeviceReset => drop(self.order(command::RESET_DEV)),
+            Ending::FunctionLevelReset => function_level_reset(&mut self.bench),
+            Ending::HostReset => self.bench.device.reset(),
+            Ending::Quiesce => assert_eq!(self.order(command::QUIESCE_DEV), 0),
             other => panic!("{other:?} is every device's, or none of this"),
         }
     }
@@ -300,4 +343,10 @@ fn virtio_net_is_quiet_after_everything_that_ends_its_work() {
 #[test]
 fn e1000_is_quiet_after_everything_that_ends_its_work() {
     all::<Ether>();
+}
+
+// CVE-2016-6833: doorbells of a device that was stopped or reset are rung, too.
+#[test]
+fn vmxnet3_is_quiet_after_everything_that_ends_its_work() {
+    all::<Vmx>();
 }

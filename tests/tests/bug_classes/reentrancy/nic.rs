@@ -17,6 +17,7 @@ use crate::e1000::{DESCRIPTORS, Ether, RECEIVE_RING, SEND, SEND_RING};
 use crate::net::{Net, RECEIVE, Setting, TRANSMIT, frame};
 use crate::nic::Adapter;
 use crate::support::all_memory;
+use crate::vmxnet3::Vmx;
 
 #[test]
 fn virtio_net_does_not_reach_its_own_registers() {
@@ -253,4 +254,9 @@ fn a_port_that_delivers_while_virtio_net_is_at_work_changes_nothing() {
 #[test]
 fn a_port_that_delivers_while_e1000_is_at_work_changes_nothing() {
     any_moment::<Ether>();
+}
+
+#[test]
+fn a_port_that_delivers_while_vmxnet3_is_at_work_changes_nothing() {
+    any_moment::<Vmx>();
 }
