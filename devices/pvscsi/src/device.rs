@@ -176,8 +176,9 @@ impl<A: DmaSpace> Drop for Pvscsi<A> {
         self.bus.listen(None);
         let engine = self.engine.clone();
         let mut engine = lock(&engine);
-        self.config.reset();
+        // Before there are no messages any more, or the pin would tell of what they have told of.
         self.shared.irq.forget(true);
+        self.config.reset();
         engine.forget();
     }
 }
@@ -235,11 +236,12 @@ impl<A: DmaSpace> PciDevice for Pvscsi<A> {
     fn reset(&mut self) {
         let in_flight = {
             let mut engine = lock(&self.engine);
+            // Before there are no messages any more, or the pin would tell of what they have told of.
+            self.shared.irq.forget(true);
             self.config.reset();
             engine.power_on();
             engine.in_flight()
         };
-        self.shared.irq.forget(true);
         self.commands.reset();
         if in_flight != 0 {
             self.drain();

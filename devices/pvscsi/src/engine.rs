@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use paraslot_device::{Dma, DmaSpace, Memory, Progress};
-use paraslot_scsi::{Address, Bus, Completion, Lane};
+use paraslot_scsi::{Address, Bus, Completion, Lane, Outcome};
 use paraslot_spec::pvscsi::{
     Intr, MAX_RING_PAGES, MessageDescriptor, REQUESTS_PER_PAGE, RequestDescriptor, SetupMsgRing,
     SetupRings, message,
@@ -155,6 +155,21 @@ impl<A: DmaSpace> Engine<A> {
             slot.silent = true;
         }
         self.shared.want_news(false);
+    }
+
+    /// Tells the driver that requests for `unit`, or for all, were ended by a reset, although they have
+    /// yet to end. Nobody hears of them any more when they do.
+    pub(crate) fn give_up(&mut self, unit: Option<Address>) {
+        for (token, slot) in (0..).zip(&mut self.slots) {
+            let Some(slot) = slot.as_mut().filter(|slot| !slot.silent) else { continue };
+            if unit.is_none_or(|unit| unit == slot.context.address) {
+                slot.silent = true;
+                self.live = self.live.saturating_sub(1);
+                let end = Completion { token, outcome: Outcome::Reset, moved: 0 };
+                self.over.push_back(Over::new(slot.context, end));
+            }
+        }
+        let _ = self.round(Extent::Nothing);
     }
 
     /// Forgets everything; the units hear of it as soon as nothing is in flight any more.

@@ -67,9 +67,11 @@
 //! what is to end, and waits for it, up to [`Options::patience`]. What has not gone to a backend ends
 //! at once; the rest is cancelled, and ends when its backend has let go of it.
 //!
-//! What is late, because its backend can neither cancel nor complete it, is reported when it has ended;
-//! COMMAND_STATUS says that the command failed, though no known driver looks. After ADAPTER_RESET (or
-//! a reset of the function) it is never reported, but may still move its data until it ends.
+//! What is late, because its backend can neither cancel nor complete it, is reported when it has ended if
+//! it was to be aborted. RESET_DEVICE and RESET_BUS report it as reset all the same, since drivers issue
+//! it again at once; ADAPTER_RESET (or a reset of the function) never reports it. After these it may
+//! still move its data until it ends. COMMAND_STATUS says that the command failed, though no known
+//! driver looks.
 //!
 //! # What it has
 //! - Request, completion and message rings of up to 32, 32 and 16 pages, scatter/gather lists that lead

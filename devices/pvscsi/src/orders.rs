@@ -25,7 +25,7 @@ impl<A: DmaSpace> Pvscsi<A> {
                 let descriptor = self.commands.descriptor();
                 descriptor.is_some_and(|setup| lock(&self.engine).set_up_rings(&setup))
             }
-            Order::ResetBus => self.manage([Function::ResetAll], Extent::All),
+            Order::ResetBus => self.reset_units(Function::ResetAll, None),
             Order::ResetDevice(reset) => self.reset_device(&reset),
             Order::Abort(abort) => self.abort(&abort),
             Order::Config(config) => self.show_config(&config),
@@ -64,7 +64,17 @@ impl<A: DmaSpace> Pvscsi<A> {
         if self.bus.unit(address).is_none() {
             return false;
         }
-        self.manage([Function::LogicalUnitReset(address)], Extent::All)
+        self.reset_units(Function::LogicalUnitReset(address), Some(address))
+    }
+
+    /// Linux's driver believes that a reset ended what it was to end, whatever the status says, and
+    /// issues the same requests again: a completion that came later would end the wrong one.
+    fn reset_units(&self, function: Function, unit: Option<Address>) -> bool {
+        let done = self.manage([function], Extent::All);
+        if !done {
+            lock(&self.engine).give_up(unit);
+        }
+        done
     }
 
     /// A request that is not there has ended already, and the driver been told.

@@ -115,3 +115,21 @@ fn completions_are_there_before_their_interrupt() {
         assert_eq!(look.seen.lock().unwrap().last(), Some(&round));
     }
 }
+
+// A driver that uses messages leaves the causes set, and the pin must not tell of them when a reset has
+// taken the messages away.
+#[test]
+fn the_pin_stays_quiet_when_messages_go() {
+    for mode in [Mode::Msi, Mode::Msix] {
+        let mut machine = machine(mode);
+        machine.carry_out(&read10(1, 0, 1));
+        assert_eq!(machine.read(register::INTR_STATUS), Intr::CMPL_0.bits());
+        machine.device.reset();
+        machine.start(mode);
+        machine.wait_ready(0);
+        machine.carry_out(&read10(1, 0, 1));
+        let Machine { device, interrupts, .. } = machine;
+        drop(device);
+        assert_eq!(interrupts.rises.load(Ordering::SeqCst), 0, "{mode:?}");
+    }
+}
