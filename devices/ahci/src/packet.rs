@@ -20,7 +20,7 @@ use vm_memory::{Bytes, GuestAddress};
 use crate::command::{Failure, Output, Protocol, Then, is_transfer_mode};
 use crate::disk::Power;
 use crate::options::PacketOptions;
-use crate::prdt::gather_all;
+use crate::prdt::{PrdError, gather_all};
 use crate::worker::{Attached, Command, Commands, End, Fetched, bit, gather_for, place};
 use identify::Identity;
 pub(crate) use phase::Phase;
@@ -52,6 +52,8 @@ struct Active {
     slot: u32,
     /// After how many bytes a PRD entry is used up that asks for an interrupt then.
     interrupt: Option<u64>,
+    /// Why there is no room for data beyond that of its buffers, if it is not the end of the table.
+    cut: Option<PrdError>,
     /// Its end was asked for.
     abandoned: bool,
 }
@@ -161,7 +163,8 @@ impl PacketDevice {
         command.protocol = Protocol::Packet(Phase::new(fis, direction));
         self.power = Power::Active;
         self.tag = self.tag.wrapping_add(1);
-        self.active = Some(Active { slot, interrupt: data.interrupt, abandoned: false });
+        let (interrupt, cut) = (data.interrupt, data.cut);
+        self.active = Some(Active { slot, interrupt, cut, abandoned: false });
         self.lane.submit(ScsiCommand {
             token: slot.into(),
             tag: self.tag,
@@ -175,7 +178,7 @@ impl PacketDevice {
 
     fn ended(&mut self, commands: &mut Commands, completion: Completion) -> u32 {
         let Completion { token, outcome, moved } = completion;
-        let Some(Active { slot, interrupt, .. }) =
+        let Some(Active { slot, interrupt, cut, .. }) =
             self.active.take_if(|active| u64::from(active.slot) == token)
         else {
             return 0;
@@ -183,7 +186,10 @@ impl PacketDevice {
         if let Some(Some(command)) = commands.get_mut(place(slot)) {
             command.bytes = u32::try_from(moved).unwrap_or(u32::MAX);
             command.interrupt = interrupt.is_some_and(|used_up| moved >= used_up);
-            command.end = end(&outcome);
+            command.end = match cut {
+                Some(error) if outcome == Outcome::Overrun => End::Failed(error.into()),
+                _ => end(&outcome),
+            };
         }
         bit(slot)
     }

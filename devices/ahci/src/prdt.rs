@@ -3,7 +3,7 @@
 use paraslot_device::dma::Direction;
 use paraslot_device::{DmaBuffers, DmaSpace, Memory};
 use paraslot_spec::ahci::{PRD_TABLE, Prd};
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Entries that are fetched at once, 512 bytes.
@@ -16,6 +16,8 @@ pub(crate) struct Data {
     pub(crate) entries: u32,
     /// After how many bytes the first is used up that asks for an interrupt then.
     pub(crate) interrupt: Option<u64>,
+    /// Why the buffers end before the table does, if they do.
+    pub(crate) cut: Option<PrdError>,
 }
 
 /// Why a PRD table was refused.
@@ -42,17 +44,28 @@ pub(crate) fn gather<A: DmaSpace>(
 ) -> Result<Data, PrdError> {
     let mut walk = Walk::new(memory, table, entries, needed);
     let data = walk.data(direction)?;
-    if walk.needed != 0 { Err(PrdError::Short) } else { Ok(data) }
+    match data.cut {
+        Some(error) => Err(error),
+        None if walk.needed != 0 => Err(PrdError::Short),
+        None => Ok(data),
+    }
 }
 
-/// Resolves all of a table, for a command whose length the device alone knows.
+/// Resolves a table for a command whose length the device alone knows: up to the first entry that
+/// cannot be used, which is no error unless the command has data for it. An HBA looks at an entry when
+/// it has data for it, and some firmware leaves one of any length there for a command without data.
 pub(crate) fn gather_all<A: DmaSpace>(
     memory: &Memory<A>,
     table: u64,
     entries: u32,
     direction: Direction,
 ) -> Result<Data, PrdError> {
-    Walk::new(memory, table, entries, u64::MAX).data(direction)
+    let mut walk = Walk::new(memory, table, entries, u64::MAX);
+    walk.access = Some(match direction {
+        Direction::FromDevice => Permissions::Write,
+        Direction::ToDevice => Permissions::Read,
+    });
+    walk.data(direction)
 }
 
 struct Walk<'a, A: DmaSpace> {
@@ -65,6 +78,8 @@ struct Walk<'a, A: DmaSpace> {
     chunk: [Prd; CHUNK],
     interrupt: Option<u64>,
     error: Option<PrdError>,
+    /// The walk ends where this cannot be had.
+    access: Option<Permissions>,
 }
 
 impl<'a, A: DmaSpace> Walk<'a, A> {
@@ -79,16 +94,23 @@ impl<'a, A: DmaSpace> Walk<'a, A> {
             chunk: [Prd::new_zeroed(); CHUNK],
             interrupt: None,
             error: None,
+            access: None,
         }
     }
 
     fn data(&mut self, direction: Direction) -> Result<Data, PrdError> {
         let buffers = self.memory.buffers(&mut *self, direction);
-        if let Some(error) = self.error {
-            return Err(error);
-        }
         let buffers = buffers.map_err(|_| PrdError::Inaccessible)?;
-        Ok(Data { buffers, entries: self.next, interrupt: self.interrupt })
+        let Self { next, interrupt, error, .. } = *self;
+        Ok(Data { buffers, entries: next, interrupt, cut: error })
+    }
+
+    /// Whether an entry's memory is there, if that is looked at one by one.
+    fn can_use(&self, prd: &Prd) -> bool {
+        self.access.is_none_or(|access| {
+            let len = usize::try_from(prd.len()).unwrap_or(usize::MAX);
+            self.memory.check_range(GuestAddress(prd.address()), len, access)
+        })
     }
 
     fn fetch(&mut self) -> Result<Prd, PrdError> {
@@ -119,6 +141,7 @@ impl<A: DmaSpace> Iterator for Walk<'_, A> {
         }
         let prd = match self.fetch() {
             Ok(prd) if prd.address() & 1 != 0 || prd.len() & 1 != 0 => Err(PrdError::Odd),
+            Ok(prd) if !self.can_use(&prd) => Err(PrdError::Inaccessible),
             other => other,
         };
         match prd {

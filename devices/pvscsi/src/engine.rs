@@ -257,7 +257,7 @@ impl<A: DmaSpace> Engine<A> {
             }
             _ => true,
         };
-        if self.lane.in_flight() == 0 && told { Progress::Idle } else { Progress::More }
+        if self.lane.is_quiet() && told { Progress::Idle } else { Progress::More }
     }
 
     /// The worker goes to sleep: has the driver kick, and looks again. [`Progress::More`]: there is

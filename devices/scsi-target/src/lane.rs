@@ -189,21 +189,44 @@ impl Lane {
         Source::Readable(self.queues.descriptor())
     }
 
+    /// Whether nothing more is to come of what was taken but by the doing of others: what is in flight,
+    /// if anything, has task management on other lanes to wait for (PREEMPT AND ABORT), which may have
+    /// been stopped as well. A lane that is to stop need not wait for that: nothing of it is with a
+    /// backend, and it goes on whenever the lane does.
+    pub fn is_quiet(&self) -> bool {
+        let waits = |index: u32| {
+            let slot = self.slots.get(index);
+            slot.is_none_or(|slot| matches!(slot.job, Job::Await(_)))
+        };
+        self.over.is_empty() && (self.slots.used() == 0 || (0..self.slots.count()).all(waits))
+    }
+
     /// The worker goes to sleep: quiets the source and looks once more. Says whether there is something
     /// to do, so that it must not.
     pub fn prepare_to_wait(&mut self) -> bool {
         self.answer_call();
-        if self.rung || self.queues.have_sources() {
+        // An order rings once, and may have to wait for a worker that cannot obey it yet.
+        if self.rung || self.is_ordered() || self.queues.have_sources() {
             self.rung = false;
             self.queues.quiet();
         }
         self.collect();
         self.queues.commit();
+        self.is_ordered() || self.goes_on()
+    }
+
+    fn is_ordered(&self) -> bool {
         self.mailbox.posted() != self.taken
-            || self.rung
+    }
+
+    /// Whether [`complete`](Self::complete) has something to do, whatever else the worker can do: what
+    /// [`prepare_to_wait`](Self::prepare_to_wait) says, but for orders. A worker that cannot reach the
+    /// guest's memory takes and tells nothing, and yet lets commands go on that others may wait for.
+    pub fn goes_on(&self) -> bool {
+        self.rung
             || self.mailbox.has_call()
             || !self.over.is_empty()
-            || self.obeyed.iter().any(|obeyed| obeyed.left.is_empty())
+            || self.obeyed.iter().any(|obeyed| obeyed.left.is_empty() && !obeyed.given)
             || self.queues.restless()
     }
 

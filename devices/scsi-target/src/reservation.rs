@@ -248,7 +248,8 @@ impl Reservations {
         let mut attentions: Attentions =
             lost.map(|one| (one.clone(), code::REGISTRATIONS_PREEMPTED)).collect();
         if takes {
-            if self.kind().is_some_and(|old| old != kind && for_registrants(old)) {
+            // Of whatever type the old one was (SPC-4, Preempting a persistent reservation).
+            if self.kind().is_some_and(|old| old != kind) {
                 attentions.extend(self.others(who, code::RESERVATIONS_RELEASED));
             }
             self.held = Some(Held { by: who.clone(), kind });

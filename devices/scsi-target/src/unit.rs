@@ -50,9 +50,10 @@ pub(crate) mod modes {
 /// Left out: task attributes and ACA (all commands are simple ones), protection information, saved mode
 /// pages, FORMAT UNIT, defect lists, READ and WRITE BUFFER, GET LBA STATUS (no backend says), anchored
 /// blocks, commands of 32 bytes, EXTENDED COPY, asymmetric access, registrations that outlive the host
-/// process (APTPL) or are made for others (SPEC_I_PT, ALL_TG_PT, REGISTER AND MOVE), TASK ABORTED status
-/// (TAS is 0), and power conditions that could be told from active. FUA of a read is not needed: a
-/// backend gives what was written last. Of discs: audio, raw sectors, and all that writes.
+/// process (APTPL, which Linux's IOC_PR_REGISTER always asks for, so that it fails) or are made for
+/// others (SPEC_I_PT, ALL_TG_PT, REGISTER AND MOVE), TASK ABORTED status (TAS is 0), and power
+/// conditions that could be told from active. FUA of a read is not needed: a backend gives what was
+/// written last. Of discs: audio, raw sectors, and all that writes.
 pub struct LogicalUnit {
     pub(crate) kind: Kind,
     pub(crate) identity: Identity,

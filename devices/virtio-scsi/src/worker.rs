@@ -153,11 +153,13 @@ impl<A: DmaSpace> RequestWorker<A> {
     /// What finds no room is told to try again.
     fn take(&mut self, memory: &Memory<A>, all: bool) -> bool {
         let most = if all { self.queue.size().into() } else { BATCH };
-        let mut count = 0;
-        while count < most && (all || !self.full()) {
+        let (mut count, mut buffers) = (0, 0);
+        while count < most && (all || !self.full() && buffers < MOST_SEGMENTS) {
             // An error has broken the queue and been signalled, and there is nothing more to do.
             let Ok(Some(chain)) = self.queue.pop(memory) else { break };
             count += 1;
+            // Those count too that end at once.
+            buffers += chain.readable.len() + chain.writable.len();
             if count == 1 && std::mem::take(&mut self.notified) {
                 self.queue.disable_notifications(memory);
             }
@@ -187,7 +189,7 @@ impl<A: DmaSpace> Worker for RequestWorker<A> {
         let mut progress = self.collect();
         let Some(memory) = self.queue.dma().memory() else {
             // Without bus mastering nothing can be taken or told, so task management has to wait as
-            // well. The host wakes this worker when that changes.
+            // well. What was taken goes on. The host wakes this worker when that changes.
             return Progress::Idle;
         };
         progress |= self.obey(&memory);
@@ -203,7 +205,10 @@ impl<A: DmaSpace> Worker for RequestWorker<A> {
 
     fn prepare_to_wait(&mut self) -> Progress {
         let stir = self.lane.prepare_to_wait();
-        let Some(memory) = self.queue.dma().memory() else { return Progress::Idle };
+        let Some(memory) = self.queue.dma().memory() else {
+            // Others may share the unit, and wait for a command's next step.
+            return if self.lane.goes_on() { Progress::More } else { Progress::Idle };
+        };
         if stir {
             return Progress::More;
         }
@@ -228,6 +233,6 @@ impl<A: DmaSpace> Worker for RequestWorker<A> {
         if let Some(memory) = &memory {
             self.tell(memory);
         }
-        if self.lane.in_flight() == 0 { Progress::Idle } else { Progress::More }
+        if self.lane.is_quiet() { Progress::Idle } else { Progress::More }
     }
 }

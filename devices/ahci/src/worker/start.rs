@@ -151,7 +151,7 @@ pub(crate) fn gather_for<A: DmaSpace>(
     command: &mut Command,
 ) -> Result<DmaBuffers, Failure> {
     let data = gather(memory, fetched.table, fetched.entries(), len, direction)?;
-    let Data { buffers, entries, interrupt } = data;
+    let Data { buffers, entries, interrupt, cut: _ } = data;
     command.bytes = u32::try_from(len).unwrap_or(u32::MAX);
     command.entries = entries;
     command.interrupt = interrupt.is_some();

@@ -24,7 +24,7 @@ pub struct MemoryOptions {
     /// Ask the host for huge pages. Random access to a large image then costs the processor less to
     /// find its way, and each place that is written takes up to 2 MiB rather than 4 KiB.
     pub huge_pages: bool,
-    /// Serial number.
+    /// Serial number. Disks of one guest need one each: multipath takes equal ones for the same disk.
     pub id: String,
 }
 

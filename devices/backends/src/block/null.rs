@@ -18,7 +18,7 @@ pub struct NullOptions {
     /// copy out of a measurement, and with it the device's promise to have filled them: for
     /// measurements only.
     pub read_zeroes: bool,
-    /// Serial number.
+    /// Serial number. Disks of one guest need one each: multipath takes equal ones for the same disk.
     pub id: String,
 }
 

@@ -145,7 +145,10 @@ impl Lane {
             Plan::Flush => self.single(&arrival, BlockOp::Flush, 0, 0, data, false),
             Plan::Unmap { ranges, zero } => {
                 let op = if zero { BlockOp::WriteZeroes { unmap: true } } else { BlockOp::Discard };
-                self.job(&arrival, 0, false, |_| Job::Ranges { op, ranges, next: 0 });
+                // What has read as zeroes must not come back where no cache may be lost.
+                let unit = self.view.get(arrival.unit);
+                let flush = zero && unit.is_some_and(|unit| unit.nexus.unit.write_through());
+                self.job(&arrival, 0, flush, |_| Job::Ranges { op, ranges, next: 0 });
             }
             Plan::WriteZeroes { offset, len, unmap, fua } if len != 0 => {
                 self.zeroes(&arrival, offset, len, unmap, fua);

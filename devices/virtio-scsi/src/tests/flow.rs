@@ -109,6 +109,28 @@ fn without_bus_mastering_nothing_moves_and_nothing_is_lost() {
     assert_eq!(host.tmf_response(abort), Some(response::FUNCTION_COMPLETE));
 }
 
+// A command of many steps that was taken goes on without bus mastering: others may share the unit. Its
+// answer has to wait.
+#[test]
+fn without_bus_mastering_what_was_taken_goes_on() {
+    const BLOCKS: u16 = 16 * 1024;
+    let image = memory(BLOCKS.into());
+    let mut host = Host::simple(image.clone());
+    host.write(DATA, &[9; 512]);
+    let [high, low] = BLOCKS.to_be_bytes();
+    let same = [opcode::WRITE_SAME_10, 0, 0, 0, 0, 0, 0, high, low, 0];
+    let pending = host.add(UNIT, &same, &[Buffer::readable(DATA, 512)]);
+    assert_eq!(host.first().worker.service(), Progress::More);
+    host.first().bus_master.set(false);
+    host.run();
+    let mut last = [0; 512];
+    image.read_at(u64::from(BLOCKS - 1) * 512, &mut last).unwrap();
+    assert_eq!(last, [9; 512]);
+    assert!(host.quiet(0));
+    host.first().bus_master.set(true);
+    assert!(host.finish(pending).is_good());
+}
+
 // CH 50f2fd369: a device that is stopped has nothing in flight, and has told of everything.
 #[test]
 fn quiescing_drains_and_takes_nothing_new() {

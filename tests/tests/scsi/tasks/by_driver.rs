@@ -91,6 +91,11 @@ impl<A: Disk + Manage> Tasks for Driven<'_, A> {
         A::SAYS_WHEN
     }
 
+    // pvscsi's driver takes a reset to be over when the register write is.
+    fn gives_up(&self) -> bool {
+        !A::SAYS_WHEN
+    }
+
     fn answer(&mut self) -> Option<Answer> {
         None
     }

@@ -135,6 +135,31 @@ fn what_is_not_memory_is_a_host_bus_error() {
     machine.packet(&[opcode::TEST_UNIT_READY], 0);
 }
 
+// A command without data may come with a PRD entry of any kind: SeaBIOS asks for 4 MiB from low memory,
+// in which there is the hole for VGA, with TEST UNIT READY. Nor is what data does not need looked at.
+#[test]
+fn what_data_does_not_need_is_not_looked_at() {
+    let mut machine = machine(disc(0));
+    let end = MEMORY as u64;
+    let bad =
+        [Prd::new(end - 1024, 4 << 20), Prd::new(1 << 60, 2048), Prd::new(data_at(0) + 1, 2048)];
+    for bad in bad {
+        machine.prepare_packet(0, &by_dma(), &[opcode::TEST_UNIT_READY], &[bad]);
+        machine.set(port::CI, 1);
+        machine.run();
+        assert_eq!((machine.get(port::CI), machine.get(port::TFD)), (0, 0x50));
+        assert_eq!((machine.causes(), machine.prdbc(0)), (PortInterrupt::DHRS, 0));
+        machine.acknowledge();
+        let prds = [Prd::new(data_at(0), 2048), bad];
+        machine.prepare_packet(0, &by_dma(), &read_10(9, 1), &prds);
+        machine.set(port::CI, 1);
+        machine.run();
+        assert_eq!((machine.get(port::CI), machine.prdbc(0)), (0, 2048));
+        assert_eq!(machine.bytes(data_at(0), 2048), [9; 2048]);
+        machine.acknowledge();
+    }
+}
+
 // Double fetches (FreeBSD-SA-24:17 and its kin), with the packet itself as the thing to change.
 #[test]
 fn a_packet_that_was_taken_cannot_be_changed() {

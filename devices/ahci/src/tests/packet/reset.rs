@@ -237,14 +237,24 @@ fn another_s_reset_of_the_unit_ends_the_packet() {
         autosense: true,
     });
     other.attach(Address::default(), unit).unwrap();
-    for in_flight in [true, false] {
+    for (in_flight, mastering) in [(true, true), (true, false), (false, true)] {
         if in_flight {
             machine.send(&by_dma(), &read_10(9, 1), 2048);
             assert_eq!(gate.held(), 1);
         }
+        if !mastering {
+            write_config(&mut machine.ahci, pci::header::COMMAND, pci::Command::MEMORY.bits());
+        }
         let ticket = other.manage(Function::LogicalUnitReset(Address::default()), None);
         assert!(ticket.response().is_none(), "the lane here has a say");
         machine.run();
+        if !mastering {
+            // The worker can sleep until it can tell.
+            assert_eq!((gate.held(), machine.get(port::CI)), (0, 1));
+            assert!(ticket.response().is_none());
+            enable(&mut machine.ahci);
+            machine.run();
+        }
         if in_flight {
             assert_eq!(machine.expect_check(), key::ABORTED_COMMAND);
         }

@@ -91,7 +91,9 @@ pub(in crate::decode) fn events(ctx: &Context<'_>) -> Answer {
     }
     let (present, open) = {
         let state = ctx.unit().state();
-        (ctx.unit().blocks() != 0, state.tray_open)
+        // Nor can a drive tell what is on a tray that is out: Linux, which closes one that is said to be
+        // empty, takes a disc that is said to be there for one that can be read.
+        (ctx.unit().blocks() != 0 && !state.tray_open, state.tray_open)
     };
     // An event is over when it has been reported: a header alone does not report it.
     let reported = usize::from(cdb.u16(7)) > event::HEADER;

@@ -51,9 +51,19 @@ fn rsoc(options: u8, opcode: u8, action: u16) -> [u8; 12] {
 #[test]
 fn one_command_is_reported_as_it_was_asked_for() {
     let disk = disk();
-    let usage = [0, 3, 0, 10, 0x28, 0xe0, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 4];
+    let usage = [0, 3, 0, 10, 0x28, 0xf8, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 4];
     assert_eq!(disk.reply(&rsoc(1, 0x28, 0)), usage);
     assert_eq!(disk.reply(&rsoc(3, 0x28, 0)), usage);
+    // DPO and FUA go together with DPOFUA of mode parameters, which only disks have.
+    for opcode in [0x28, 0x2a, 0x88, 0x89, 0x8a, 0xa8, 0xaa] {
+        assert_eq!(disk.reply(&rsoc(1, opcode, 0))[5] & 0x18, 0x18, "{opcode:x}");
+    }
+    for opcode in [0x2e, 0x2f, 0x8e, 0x8f, 0xae, 0xaf] {
+        assert_eq!(disk.reply(&rsoc(1, opcode, 0))[5] & 0x18, 0x10, "{opcode:x}");
+    }
+    for opcode in [0x28, 0x2f, 0xa8] {
+        assert_eq!(drive(None).reply(&rsoc(1, opcode, 0))[5] & 0x18, 0, "{opcode:x}");
+    }
     assert_eq!(disk.reply(&rsoc(3, 0x28, 1)), [0, 1, 0, 0]);
     assert_eq!(disk.reply(&rsoc(1, 0xff, 0)), [0, 1, 0, 0]);
     assert_eq!(disk.reply(&rsoc(2, 0xff, 0)), [0, 1, 0, 0]);

@@ -254,9 +254,9 @@ fn preempting_takes_the_reservation() {
         let left = if kind >= 7 { vec![2] } else { vec![2, 3] };
         assert_eq!(keys(&two), left);
         let told = match kind {
-            5 | 6 => Some((0x2a, 0x04)),
             7 | 8 => Some((0x2a, 0x05)),
-            _ => None,
+            3 => None,
+            _ => Some((0x2a, 0x04)),
         };
         assert_eq!(three.attention(), told, "type {kind}");
         three.conflicts(&ten(0x28, 0, 0, 1));
@@ -266,7 +266,7 @@ fn preempting_takes_the_reservation() {
 // Who stays registered hears of it if the type is another one now.
 #[test]
 fn preempting_with_the_same_type_is_not_news() {
-    for (kind, told) in [(5, None), (6, Some((0x2a, 0x04)))] {
+    for (kind, told) in [(5, None), (6, Some((0x2a, 0x04))), (1, Some((0x2a, 0x04)))] {
         let [one, two, three] = three();
         for (who, key) in [(&one, 1), (&two, 2), (&three, 3)] {
             register(who, key);

@@ -370,8 +370,12 @@ fn a_preempting_command_waits_for_those_it_preempts() {
     assert_eq!(nexuses.len(), 2);
     rig.lane.begin_at(HERE, 3, 3, none, Plan::Abort(nexuses));
     assert!(rounds(&mut rig.lane).is_empty());
+    assert!(!rig.lane.is_quiet());
     gate.release_at(1);
     assert_eq!(outcomes(rounds(&mut rig.lane)), [(2, Outcome::Aborted)]);
+    // What it waits for may have been stopped as well, so it may be stopped while it waits.
+    assert_eq!((rig.lane.in_flight(), rig.lane.is_quiet()), (1, true));
+    assert!(!two.is_quiet());
     assert!(rounds(&mut two).is_empty());
     gate.release(1);
     assert_eq!(outcomes(rounds(&mut two)), [(1, Outcome::Aborted)]);

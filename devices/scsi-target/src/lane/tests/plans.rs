@@ -11,6 +11,7 @@ use super::rig::{BLOCK, Claims, GOOD, HERE, Rig, contents, expected, image, roun
 use crate::command::{Completion, Outcome, Status};
 use crate::plan::{Compare, Ending, Plan};
 use crate::sense::Sense;
+use crate::unit::modes;
 
 fn none() -> DmaBuffers {
     DmaBuffers::empty(Direction::ToDevice)
@@ -273,6 +274,26 @@ fn unmapped_ranges_that_must_read_as_zeroes_do() {
         let zero = (512..1024).contains(&offset) || (2048..3072).contains(&offset);
         let byte = if zero { 0 } else { expected(offset) };
         assert_eq!(contents(&image, offset, 1), [byte], "{offset}");
+    }
+}
+
+// Without a write cache, zeroes that were read after UNMAP are there after a loss of power, too.
+#[test]
+fn unmapped_ranges_are_durable_without_a_write_cache() {
+    let recording = RecordingBackend::new(image());
+    let log = recording.log();
+    let mut rig = Rig::new(Claims(recording, |info| info.volatile_cache = true));
+    let unit = rig.bus.unit(HERE).unwrap();
+    let plan = |zero| Plan::Unmap { ranges: vec![(0, 512), (1024, 512)], zero };
+    for (cache, zero, flushes) in
+        [(true, true, 0), (true, false, 0), (false, false, 0), (false, true, 1)]
+    {
+        unit.change_modes(modes::WRITE_CACHE, if cache { modes::WRITE_CACHE } else { 0 });
+        let before = submitted(&log.events()).len();
+        rig.good(none(), plan(zero));
+        let operations = submitted(&log.events()).split_off(before);
+        assert_eq!(operations.len(), 2 + flushes);
+        assert_eq!(operations[1..].contains(&(BlockOp::Flush, 0, 0)), flushes == 1);
     }
 }
 

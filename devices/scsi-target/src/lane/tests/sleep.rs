@@ -71,12 +71,30 @@ fn orders_wake_the_worker() {
         rig.lane.obey();
         assert!(rig.lane.prepare_to_wait(), "there is a response to be given");
         rig.lane.complete(&mut Vec::new());
-        assert!(rig.lane.prepare_to_wait(), "and is still");
+        assert!(!rig.lane.prepare_to_wait(), "it is the worker's to give");
+        assert!(ticket.response().is_none());
         rig.lane.settle();
         assert!(ticket.response().is_some());
     }
     assert!(!rig.lane.prepare_to_wait());
     assert!(!bed.rung());
+}
+
+// A worker that cannot reach the guest's memory does not obey, and sleeps all the same.
+#[test]
+fn an_order_rings_once() {
+    let mut rig = Rig::new(image());
+    let bed = Bed::new(&rig.lane);
+    let tickets = [(); 2].map(|()| {
+        let ticket = rig.bus.manage(Function::AbortTaskSet(HERE), None);
+        assert!(bed.rung());
+        assert!(rig.lane.prepare_to_wait());
+        assert!(!rig.lane.goes_on(), "there is nothing but the order");
+        assert!(!bed.rung());
+        ticket
+    });
+    assert!(rounds(&mut rig.lane).is_empty());
+    assert!(tickets.iter().all(|ticket| ticket.response().is_some()));
 }
 
 #[test]
