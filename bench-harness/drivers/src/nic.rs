@@ -40,7 +40,8 @@ pub enum Task {
 pub enum Known {
     /// Nothing.
     Nothing,
-    /// The adapter says that it is right.
+    /// The adapter says that it is right. In a frame that was put together of several, or never
+    /// segmented, it need not be filled in all the same.
     Right,
     /// It was never filled in, as sender and receiver are on one machine; it holds the pseudo
     /// header's sum.

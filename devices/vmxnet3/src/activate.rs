@@ -10,14 +10,14 @@ use paraslot_spec::vmxnet3::{
     MAX_MTU, MAX_RX_QUEUES, MAX_TX_QUEUES, MIN_MTU, QUEUE_DESC_ALIGN, RC_RING_MAX_SIZE, REV1_MAGIC,
     REVISION_1, REVISION_3, RING_BA_ALIGN, RING_SIZE_ALIGN, RSSConf, RX_RING_MAX_SIZE,
     RXDATA_DESC_MAX_SIZE, RxFilterConf, RxMode, RxQueueDesc, TC_RING_MAX_SIZE, TX_RING_MAX_SIZE,
-    TxQueueDesc, UPT_VERSION_1, VariableLenConfDesc,
+    TxQueueDesc, UPT_VERSION_1, VariableLenConfDesc, gos,
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::filter::Filter;
 use crate::irq::{Policy, Scheme};
-use crate::receive::RxQueue;
+use crate::receive::{Rings, RxQueue};
 use crate::ring::Ring;
 use crate::rss::Rss;
 use crate::state::Active;
@@ -64,8 +64,6 @@ pub(crate) struct Terms {
     /// The revision that the driver has selected.
     pub(crate) revision: u32,
     pub(crate) epoch: u64,
-    /// Each interrupt has a message of its own.
-    pub(crate) messages: bool,
     pub(crate) scheme: Scheme,
 }
 
@@ -99,9 +97,11 @@ pub(crate) fn activate<A: DmaSpace>(
     {
         return Err(Refused::Queues);
     }
-    let reader = Reader { memory, queues, revision: terms.revision, tx, rx };
+    let system = misc.driver_info.gos.get() >> gos::TYPE_SHIFT & gos::TYPE;
+    let heads_alone = system == gos::WINDOWS;
+    let reader = Reader { memory, queues, revision: terms.revision, heads_alone, tx, rx };
     let features = Features::from_bits_truncate(misc.upt_features.get());
-    let interrupts = Intrs::new(intr_conf, terms.messages).ok_or(Refused::Interrupts)?;
+    let interrupts = Intrs::new(intr_conf).ok_or(Refused::Interrupts)?;
     let rss = match features.contains(Features::RSS) {
         true => Some(read_rss(memory, rss_conf_desc, rx).ok_or(Refused::Rss)?),
         false => None,
@@ -133,28 +133,27 @@ pub(crate) fn activate<A: DmaSpace>(
 /// Interrupts as the driver has set them up.
 pub(crate) struct Intrs {
     auto_mask: bool,
-    /// Interrupts that queues may have.
-    usable: u8,
+    number: u8,
     event: u8,
     pub(crate) levels: [Policy; MAX_INTRS],
 }
 
 impl Intrs {
-    /// CVE-2013-4544: all indices are below the number of interrupts, and that below what there is;
-    /// the first is the only one unless each has a message of its own.
-    pub(crate) fn new(conf: &IntrConf, messages: bool) -> Option<Self> {
+    /// CVE-2013-4544: all indices are below the number of interrupts, and that is not more than there
+    /// are. Without a message for each they share one, or the line; each still has a mask of its own,
+    /// which is all that FreeBSD's driver wants of those of its transmit queues.
+    pub(crate) fn new(conf: &IntrConf) -> Option<Self> {
         let number = conf.num_intrs;
         if !(1..=MAX_INTRS).contains(&usize::from(number)) {
             return None;
         }
-        let usable = if messages { number } else { 1 };
         let mut levels = [Policy::None; MAX_INTRS];
         for (policy, level) in levels.iter_mut().zip(conf.mod_levels).take(number.into()) {
             *policy = Policy::of_level(level)?;
         }
         let event = conf.event_intr_idx;
         let auto_mask = conf.auto_mask != 0;
-        (event < usable).then_some(Self { auto_mask, usable, event, levels })
+        (event < number).then_some(Self { auto_mask, number, event, levels })
     }
 }
 
@@ -207,6 +206,8 @@ struct Reader<'a, A: DmaSpace> {
     memory: &'a Memory<A>,
     queues: u64,
     revision: u32,
+    /// The driver gives no body buffers.
+    heads_alone: bool,
     tx: usize,
     rx: usize,
 }
@@ -232,7 +233,7 @@ impl<A: DmaSpace> Reader<'_, A> {
     }
 
     fn interrupt(&self, index: u8, interrupts: &Intrs) -> Result<u8, Refused> {
-        if index < interrupts.usable { Ok(index) } else { Err(Refused::Interrupts) }
+        if index < interrupts.number { Ok(index) } else { Err(Refused::Interrupts) }
     }
 
     fn tx_queue(&self, index: usize, interrupts: &Intrs) -> Result<TxQueue, Refused> {
@@ -279,8 +280,8 @@ impl<A: DmaSpace> Reader<'_, A> {
         let control = place + offset_of!(RxQueueDesc, ctrl.update_rx_prod) as u64;
         let ids = [index, index + self.rx, index + 2 * self.rx];
         let ids = ids.map(|id| u32::try_from(id).unwrap_or(0));
-        let queue =
-            RxQueue::new([Some(first), second], comp, data_ring, ids, intr, GuestAddress(control));
+        let rings = Rings { descriptors: [Some(first), second], comp, data: data_ring };
+        let queue = RxQueue::new(rings, self.heads_alone, ids, intr, GuestAddress(control));
         if queue.ask(self.memory, false) { Ok(queue) } else { Err(Refused::Memory) }
     }
 }

@@ -108,7 +108,6 @@ impl<A: DmaSpace> Vmxnet3<A> {
             shared: u64::from(high) << 32 | u64::from(low),
             revision: self.registers.revision,
             epoch: self.registers.epoch,
-            messages: self.shared.irq.has_messages(),
             scheme: self.registers.scheme,
         };
         let (active, auto_mask) = activate::activate(&memory, &terms)?;
@@ -135,10 +134,9 @@ impl<A: DmaSpace> Vmxnet3<A> {
     }
 
     fn update_levels(&mut self) -> Option<()> {
-        let messages = self.shared.irq.has_messages();
         let policies = self.update(|active, memory| {
             let conf: IntrConf = read(memory, at(active, INTR_AT))?;
-            active.levels = Intrs::new(&conf, messages)?.levels;
+            active.levels = Intrs::new(&conf)?.levels;
             Some(active.policies())
         })?;
         self.shared.hold(self.shared.irq.moderate(&policies));

@@ -73,10 +73,11 @@ impl Registers {
         }
     }
 
-    /// Back to the state after power-on; activations are counted on.
+    /// What a reset by the driver does. Activations are counted on, and the revision stays: drivers
+    /// select it when they find the device, and not again after they have reset it.
     fn reset(&mut self) {
-        let epoch = self.epoch;
-        *self = Self { epoch, ..Self::new(self.permanent) };
+        let Self { epoch, revision, .. } = *self;
+        *self = Self { epoch, revision, ..Self::new(self.permanent) };
     }
 }
 
@@ -273,6 +274,7 @@ impl<A: DmaSpace> PciDevice for Vmxnet3<A> {
             self.config.reset();
         }
         self.initialise();
+        self.registers.revision = REVISION_1;
         self.shared.statistics.reset();
     }
 

@@ -13,12 +13,19 @@ pub(crate) struct Filter {
     /// In order.
     multicast: Vec<Mac>,
     vlans: Box<[u32; VFT_SIZE]>,
+    /// Tagged frames are let in by their ID.
+    by_vlan: bool,
 }
 
 impl Filter {
     /// A filter that lets nothing in.
     pub(crate) fn new() -> Self {
-        Self { mode: RxMode::empty(), multicast: Vec::new(), vlans: Box::new([0; VFT_SIZE]) }
+        Self {
+            mode: RxMode::empty(),
+            multicast: Vec::new(),
+            vlans: Box::new([0; VFT_SIZE]),
+            by_vlan: false,
+        }
     }
 
     /// Sets the multicast table, six bytes an address; what is left over is no address.
@@ -29,8 +36,11 @@ impl Filter {
         self.multicast.dedup();
     }
 
+    /// Sets the VLAN table. One without any ID, not even that of untagged frames, is no filter:
+    /// FreeBSD's driver clears all of it for want of a filter, where Linux's has ID 0 in it.
     pub(crate) fn set_vlans(&mut self, table: [u32; VFT_SIZE]) {
         *self.vlans = table;
+        self.by_vlan = table.iter().any(|word| *word != 0);
     }
 
     /// Whether `frame`, which has a whole Ethernet header, is for the guest at `mac`.
@@ -38,7 +48,7 @@ impl Filter {
         if self.mode.contains(RxMode::PROMISC) {
             return true;
         }
-        if tag(frame).is_some_and(|tag| !self.has_vlan(tag & tci::VID)) {
+        if self.by_vlan && tag(frame).is_some_and(|tag| !self.has_vlan(tag & tci::VID)) {
             return false;
         }
         let Some(destination) = frame.first_chunk::<6>() else { return false };
@@ -108,6 +118,7 @@ mod tests {
     fn vlans_are_let_in_one_by_one() {
         let mut filter = Filter::new();
         filter.mode = RxMode::UCAST;
+        assert!(filter.passes(&to(MAC, Some(7)), MAC));
         let mut table = [0; VFT_SIZE];
         table[4094 / 32] |= 1 << (4094 % 32);
         table[1] |= 1;
@@ -117,6 +128,9 @@ mod tests {
         assert_eq!(passing, [0, 32, 4094, 4095]);
         assert!(filter.passes(&to(MAC, None), MAC));
         filter.mode = RxMode::PROMISC;
+        assert!(filter.passes(&to(MAC, Some(7)), MAC));
+        filter.mode = RxMode::UCAST;
+        filter.set_vlans([0; VFT_SIZE]);
         assert!(filter.passes(&to(MAC, Some(7)), MAC));
     }
 

@@ -90,11 +90,6 @@ impl Irq {
         Self { interrupts, clock, vectors, line: AtomicU32::new(0) }
     }
 
-    /// Whether each interrupt has a message of its own.
-    pub(crate) fn has_messages(&self) -> bool {
-        self.interrupts.msix_enabled()
-    }
-
     fn change<R>(&self, index: u8, change: impl FnOnce(&mut Vector) -> R) -> Option<R> {
         Some(change(&mut lock(self.vectors.get(usize::from(index))?)))
     }

@@ -77,8 +77,8 @@
 //! - Checksum insertion anywhere, TCP segmentation, VLAN tags, all left to the backend as
 //!   [`Offload`](paraslot_backends::net::Offload).
 //! - RSS (Toeplitz over IPv4, IPv6 and TCP), filters by address, group and VLAN, VLAN stripping,
-//!   checking of IP, TCP and UDP checksums, LRO, frames over several buffers of both rings, receive
-//!   data rings.
+//!   checking of IP, TCP and UDP checksums, LRO for drivers that have these checked, frames over several
+//!   buffers of both rings, receive data rings.
 //! - Interrupt moderation: level `n` keeps interrupts 16 µs times 2ⁿ⁻¹ apart. Adaptive is no delay
 //!   while less than 8 packets are pending, 16 µs for less than 32, and 64 µs for more. Coalescing by
 //!   rate, and by number (what is less is told of after 1 ms); the depth for transmission is kept,

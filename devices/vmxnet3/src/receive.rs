@@ -36,13 +36,22 @@ pub(crate) enum Short {
     Stopped,
 }
 
+/// A receive queue's rings.
+pub(crate) struct Rings {
+    /// The first ring, of head and body buffers, and the second, of body buffers.
+    pub(crate) descriptors: [Option<Ring>; RX_RINGS],
+    pub(crate) comp: Ring,
+    /// Where the data ring is, and the bytes of an entry.
+    pub(crate) data: Option<(u64, u16)>,
+}
+
 /// A receive queue's device side.
 pub(crate) struct RxQueue {
-    /// The first ring, of head and body buffers, and the second, of body buffers.
     rings: [Option<Ring>; RX_RINGS],
     comp: Ring,
-    /// Where the data ring is, and the bytes of an entry.
     data_ring: Option<(u64, u16)>,
+    /// A packet goes on in head buffers as well: the driver, which is Windows', gives no others.
+    heads_alone: bool,
     /// RQID of the first ring, the second and the data ring.
     ids: [u32; 3],
     intr: u8,
@@ -80,17 +89,18 @@ struct Part {
 
 impl RxQueue {
     pub(crate) fn new(
-        rings: [Option<Ring>; RX_RINGS],
-        comp: Ring,
-        data_ring: Option<(u64, u16)>,
+        rings: Rings,
+        heads_alone: bool,
         ids: [u32; 3],
         intr: u8,
         control: GuestAddress,
     ) -> Self {
+        let Rings { descriptors, comp, data } = rings;
         Self {
-            rings,
+            rings: descriptors,
             comp,
-            data_ring,
+            data_ring: data,
+            heads_alone,
             ids,
             intr,
             control,
@@ -312,7 +322,7 @@ impl RxQueue {
         for (which, ring) in self.rings.iter().enumerate() {
             let (Some(ring), Some(used)) = (ring, used.get_mut(which)) else { continue };
             let Some(found) = self.given(memory, ring, *used)? else { continue };
-            if found.1 & rxd::BTYPE_BODY != 0 {
+            if found.1 & rxd::BTYPE_BODY != 0 || self.heads_alone {
                 *used += 1;
                 return self.buffer(memory, which, ring, found);
             }

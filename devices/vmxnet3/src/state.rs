@@ -58,9 +58,15 @@ impl Active {
         self.levels.map(|level| self.scheme.policy(level))
     }
 
+    /// Whether received frames may be several segments' worth: if the driver asks for that, and goes by
+    /// what it is told of checksums. The one in such a frame is not filled in, for nobody has cut it.
+    pub(crate) fn takes_large(&self) -> bool {
+        self.features.contains(Features::LRO | Features::RXCSUM)
+    }
+
     /// What a received frame may have left to be done.
     pub(crate) fn offloads(&self) -> Offloads {
-        if self.features.contains(Features::LRO) {
+        if self.takes_large() {
             Offloads::CHECKSUM | Offloads::TSO4 | Offloads::TSO6 | Offloads::TSO_ECN
         } else {
             Offloads::empty()

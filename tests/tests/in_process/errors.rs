@@ -6,7 +6,9 @@ use paraslot_backends::block::testing::FaultBackend;
 use paraslot_backends::block::{BlockError, BlockOp};
 use paraslot_drivers::ahci::{Ahci, AhciOptions};
 use paraslot_drivers::virtio_blk::{Options, VirtioBlk};
-use paraslot_drivers::{Disk, Failed, Op, Platform};
+use paraslot_drivers::{Disk, Failed, Op, Platform, pvscsi, virtio_scsi};
+
+use paraslot_protocol::Device;
 
 use crate::machine::*;
 
@@ -60,6 +62,29 @@ fn a_failed_virtio_request_fails_alone() {
     }
 }
 
+#[test]
+fn a_failed_scsi_request_fails_alone() {
+    for (name, machine) in machines() {
+        println!("{name}");
+        for interrupts in [false, true] {
+            let platform = plugged(Device::VirtioScsi, &machine, fails_at_bad());
+            let options = virtio_scsi::Options::new(16);
+            let disk = virtio_scsi::VirtioScsi::new(&platform, options);
+            let mut driver = Driver::new(&platform, disk, interrupts);
+            one_fails(&mut driver, false);
+            one_fails(&mut driver, true);
+            for signal in SIGNALS {
+                let platform = plugged(Device::Pvscsi, &machine, fails_at_bad());
+                let options = pvscsi::Options { signal, ..pvscsi::Options::new(16) };
+                let disk = pvscsi::Pvscsi::new(&platform, options);
+                let mut driver = Driver::new(&platform, disk, interrupts);
+                one_fails(&mut driver, false);
+                one_fails(&mut driver, true);
+            }
+        }
+    }
+}
+
 // A queued command's error stops the port and takes the others down with it (AHCI 6.2.2.2): the
 // driver restarts the port, reads the log that names the culprit, and issues the others again.
 #[test]
@@ -98,6 +123,16 @@ fn a_failed_command_that_is_not_queued_is_reported() {
     }
 }
 
+/// Everything but reads and writes.
+fn all_fail<D: Disk>(driver: &mut Driver<'_, D>) {
+    for op in [Op::Flush, Op::Discard(4096), Op::WriteZeroes(4096)] {
+        assert_eq!(driver.run(0, op).result, Err(Failed::Io), "{op:?}");
+    }
+    let region = driver.platform.allocate(4096).unwrap();
+    driver.good(4096, Op::Read(&region));
+    assert!(is_initial(&region, 1));
+}
+
 #[test]
 fn a_failed_flush_or_discard_is_reported() {
     let faulty = || {
@@ -113,6 +148,12 @@ fn a_failed_flush_or_discard_is_reported() {
         let mut driver = Driver::new(&platform, disk, interrupts);
         assert_eq!(driver.run(0, Op::Flush).result, Err(Failed::Io));
         assert_eq!(driver.run(0, Op::Discard(4096)).result, Err(Failed::Io));
+        let platform = plugged(Device::VirtioScsi, &stepped(), faulty());
+        let disk = virtio_scsi::VirtioScsi::new(&platform, virtio_scsi::Options::new(1));
+        all_fail(&mut Driver::new(&platform, disk, interrupts));
+        let platform = plugged(Device::Pvscsi, &stepped(), faulty());
+        let disk = pvscsi::Pvscsi::new(&platform, pvscsi::Options::new(1));
+        all_fail(&mut Driver::new(&platform, disk, interrupts));
         let platform = ahci(&stepped(), faulty());
         let disk = Ahci::new(&platform, AhciOptions::default());
         let mut driver = Driver::new(&platform, disk, interrupts);

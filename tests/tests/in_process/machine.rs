@@ -5,6 +5,7 @@ use std::sync::Arc;
 use paraslot_ahci::{Ahci, DiskOptions};
 use paraslot_backends::block::{BlockBackend, MemoryBackend};
 use paraslot_device::ThreadOptions;
+use paraslot_drivers::pvscsi::Signal;
 use paraslot_drivers::{Completion, Completions, Disk, DmaRegion, Error, Op, Platform};
 use paraslot_pci::Bdf;
 use paraslot_protocol::Device;
@@ -119,6 +120,9 @@ pub(crate) fn plugged(
     }
 }
 
+/// The ways in which pvscsi's driver has it interrupt.
+pub(crate) const SIGNALS: [Signal; 3] = [Signal::Best, Signal::Msi, Signal::Pin];
+
 /// The AHCI port with the disk.
 pub(crate) const AHCI_PORT: u8 = 2;
 
@@ -154,6 +158,17 @@ impl<'p, D: Disk> Driver<'p, D> {
             self.platform.relax();
             self.disk.poll(completions).unwrap();
         }
+    }
+
+    /// Handles an interrupt whose completions were looked for without it, if there was one.
+    pub(crate) fn catch_up(&mut self) {
+        self.platform.settle();
+        if self.interrupts {
+            let mut completions = Completions::new();
+            self.disk.handle(&mut completions).unwrap();
+            assert!(completions.is_empty());
+        }
+        self.taken = self.platform.interrupts_taken(self.disk.interrupt());
     }
 
     /// Looks until `count` requests have completed.

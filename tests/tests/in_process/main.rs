@@ -8,4 +8,7 @@ mod lifecycle;
 mod machine;
 mod net;
 mod requests;
+mod scsi_counts;
+mod tasks;
+mod vmxnet3;
 mod workloads;

@@ -3,7 +3,8 @@
 use paraslot_backends::block::{BlockBackend, MemoryBackend};
 use paraslot_drivers::ahci::{Ahci, AhciOptions};
 use paraslot_drivers::virtio_blk::{MAX_QUEUES, Options, VirtioBlk};
-use paraslot_drivers::{Disk, Error, Op, Platform};
+use paraslot_drivers::{Disk, Error, Op, Platform, pvscsi, virtio_scsi};
+use paraslot_protocol::Device;
 use paraslot_spec::virtio::feature;
 use paraslot_vmm::in_process::{ConfigAccess, InProcess, Machine};
 
@@ -109,6 +110,65 @@ fn virtio_blk_moves_data_on_every_machine() {
     }
 }
 
+/// The same, and blocks are zeroed and nonsense is refused.
+fn exercise_scsi<D: Disk>(
+    platform: &InProcess,
+    disk: Result<D, Error>,
+    interrupts: bool,
+    image: &MemoryBackend,
+) {
+    let mut driver = Driver::new(platform, disk, interrupts);
+    let depth = driver.disk.max_depth();
+    exercise(&mut driver, image, depth);
+    driver.good(200 * 4096, Op::WriteZeroes(4096));
+    assert!(on_image(image, 200 * 4096, 4096).iter().all(|byte| *byte == 0));
+    refuses_nonsense(&mut driver);
+    no_strays(platform);
+}
+
+#[test]
+fn virtio_scsi_moves_data_on_every_machine() {
+    let every = virtio_scsi::Options::ALL_FEATURES;
+    for (name, machine) in machines() {
+        for interrupts in [false, true] {
+            for (depth, accept) in [(1, every), (32, every), (128, every), (8, 0)] {
+                println!("{name}, interrupts {interrupts}, depth {depth}, {accept:#x}");
+                let image = image();
+                let platform = plugged(Device::VirtioScsi, &machine, image.clone());
+                let options = virtio_scsi::Options { accept, ..virtio_scsi::Options::new(depth) };
+                let disk = virtio_scsi::VirtioScsi::new(&platform, options);
+                exercise_scsi(&platform, disk, interrupts, &image);
+            }
+        }
+    }
+}
+
+#[test]
+fn pvscsi_moves_data_on_every_machine() {
+    for (name, machine) in machines() {
+        for signal in SIGNALS {
+            for (interrupts, threshold) in
+                [(false, false), (false, true), (true, false), (true, true)]
+            {
+                // In pieces, and the most that there are.
+                for (depth, segment) in [(1, u32::MAX), (32, 1024), (250, u32::MAX)] {
+                    println!("{name}, {signal:?}, {interrupts}, {threshold}, depth {depth}");
+                    let image = image();
+                    let platform = plugged(Device::Pvscsi, &machine, image.clone());
+                    let options = pvscsi::Options {
+                        signal,
+                        threshold,
+                        segment,
+                        ..pvscsi::Options::new(depth)
+                    };
+                    let disk = pvscsi::Pvscsi::new(&platform, options);
+                    exercise_scsi(&platform, disk, interrupts, &image);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn ahci_moves_data_on_every_machine() {
     for (name, machine) in machines() {
@@ -174,6 +234,15 @@ fn long_transfers_are_whole() {
         let platform = ahci(&machine, image.clone());
         let options = AhciOptions { queued: false, interrupt: 0 };
         exercise(&platform, Ahci::new(&platform, options), &image);
+        let platform = plugged(Device::VirtioScsi, &machine, image.clone());
+        let options = virtio_scsi::Options::new(1);
+        exercise(&platform, virtio_scsi::VirtioScsi::new(&platform, options), &image);
+        // A list of 128 pieces is the longest that there is.
+        for segment in [u32::MAX, 16 << 10] {
+            let platform = plugged(Device::Pvscsi, &machine, image.clone());
+            let options = pvscsi::Options { segment, ..pvscsi::Options::new(1) };
+            exercise(&platform, pvscsi::Pvscsi::new(&platform, options), &image);
+        }
     }
 }
 

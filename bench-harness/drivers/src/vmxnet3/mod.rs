@@ -79,6 +79,8 @@ impl<'p, P: Platform> Vmxnet3<'p, P> {
     /// When there is none or it cannot be set up.
     pub fn new(platform: &'p P, options: Options) -> Result<Self, Error> {
         options.check()?;
+        let large_receive = options.large_receive && options.checksum;
+        let options = Options { large_receive, ..options };
         let hardware = Hardware::new(platform)?;
         // Another driver may have left it running.
         hardware.order(command::RESET_DEV);

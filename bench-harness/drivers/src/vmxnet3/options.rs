@@ -47,7 +47,8 @@ pub struct Options {
     pub checksum: bool,
     /// Have it segment.
     pub segmentation: bool,
-    /// Have it hand over as one what was put together or never segmented.
+    /// Have it hand over as one what was put together or never segmented. Only along with
+    /// [`checksum`](Self::checksum), as in Linux: the checksum of such a frame need not be filled in.
     pub large_receive: bool,
     /// Receive queues, 1 to [`MAX_QUEUES`]. It spreads frames over them by RSS if there are several.
     /// They need MSI-X, as in Linux; without it there is one.

@@ -3,7 +3,7 @@
 use core::mem::offset_of;
 use core::sync::atomic::{Ordering, fence};
 
-use paraslot_spec::net::ETHERNET_HEADER;
+use paraslot_spec::net::{ETHERNET_HEADER, ETHERNET_MTU};
 use paraslot_spec::vmxnet3::{
     COMP_GEN, COMP_GEN_OFFSET, COMP_IDX, DESC_LEN, INIT_GEN, MIN_T0_BUF_SIZE, RX_RINGS, RxCompDesc,
     RxQueueConf, RxQueueDesc, completion, rcd,
@@ -70,7 +70,8 @@ impl Rules {
         }
         let longest = match self.large {
             true => MAX_FRAME,
-            false => usize::from(self.mtu) + usize::from(MAX_HEADER),
+            // What others on an Ethernet may send comes in even if the MTU is smaller.
+            false => usize::from(self.mtu).max(ETHERNET_MTU) + usize::from(MAX_HEADER),
         };
         if !(ETHERNET_HEADER..=longest).contains(&len) {
             return Err(Error::Protocol("a frame of a length that none has"));

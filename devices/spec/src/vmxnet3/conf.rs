@@ -98,8 +98,12 @@ pub mod gos {
     pub const BITS_64: u32 = 2;
     /// Shift of the system, bits 5:2.
     pub const TYPE_SHIFT: u32 = 2;
+    /// The system's bits, once shifted.
+    pub const TYPE: u32 = 0xf;
     /// System: Linux.
     pub const LINUX: u32 = 1;
+    /// System: Windows.
+    pub const WINDOWS: u32 = 2;
     /// Shift of the system's version, bits 21:6.
     pub const VERSION_SHIFT: u32 = 6;
 }

@@ -14,6 +14,7 @@ pub const RXPROD2: u64 = 0xa00;
 pub const STRIDE: u64 = 8;
 
 /// In the VD BAR: VRRS, revisions: reading tells those offered, a bit each; writing the bit selects.
+/// What was selected outlives [`command::RESET_DEV`].
 pub const VRRS: u64 = 0x00;
 /// In the VD BAR: UVRS, versions of UPT, likewise.
 pub const UVRS: u64 = 0x08;

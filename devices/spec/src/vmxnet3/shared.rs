@@ -141,7 +141,8 @@ layout! {
         _pad: little_endian::U16,
         /// Where it is.
         pub mf_table_pa: little_endian::U64,
-        /// VLAN IDs that are let in, a bit each.
+        /// VLAN IDs that are let in, a bit each, with bit 0 for untagged frames. All are let in if no
+        /// bit is set.
         pub vf_table: [little_endian::U32; VFT_SIZE],
     }
 }

@@ -81,7 +81,7 @@ impl Terms<'_> {
         if let Some(segmentation) = offload.segmentation {
             // A frame may be older than what is accepted now.
             let tcp = matches!(segmentation.cut, Cut::Tcp4 | Cut::Tcp6);
-            if !tcp || !features.contains(Features::LRO) || segmentation.size == 0 {
+            if !tcp || !active.takes_large() || segmentation.size == 0 {
                 return Err(Unwanted::Invalid);
             }
             let first = frame.get(..HEADERS).unwrap_or(frame);

@@ -23,7 +23,12 @@ fn revisions_are_offered_and_selected() {
     let size = machine.order(command::GET_TXDATA_DESC_SIZE);
     let range = u32::from(TXDATA_DESC_MIN_SIZE)..=u32::from(TXDATA_DESC_MAX_SIZE);
     assert!(range.contains(&size) && size.is_multiple_of(DATA_DESC_SIZE_ALIGN.into()));
+    // Drivers select at probe, and reset the device ever after: for another MTU, or to resume
+    // (Linux's vmxnet3_change_mtu and vmxnet3_resume).
     machine.order(command::RESET_DEV);
+    assert_eq!(machine.order(command::GET_TXDATA_DESC_SIZE), size);
+    machine.nic.reset();
+    machine.command(pci::Command::MEMORY | pci::Command::BUS_MASTER);
     assert_eq!(machine.order(command::GET_TXDATA_DESC_SIZE), u32::MAX);
 }
 

@@ -19,7 +19,7 @@ use paraslot_vmm::in_process::Machine;
 use super::{ACCEPTED, MAC, driver, finished, plugged, plugged_with, unfinished};
 use crate::machine::{machines, stepped, threaded};
 
-const JOB: NetJob = NetJob {
+pub(crate) const JOB: NetJob = NetJob {
     device: Device::VirtioNet,
     traffic: Traffic::Transmit,
     completion: Completion::Poll,
@@ -33,13 +33,13 @@ const JOB: NetJob = NetJob {
     tsc_hz: 0,
 };
 
-const TRAFFICS: [Traffic; 4] =
+pub(crate) const TRAFFICS: [Traffic; 4] =
     [Traffic::Transmit, Traffic::Receive, Traffic::Request, Traffic::Respond];
-const MODES: [Completion; 2] = [Completion::Poll, Completion::Interrupt];
+pub(crate) const MODES: [Completion; 2] = [Completion::Poll, Completion::Interrupt];
 const OWN: Flow = Flow { source: MAC, destination: MAC };
 
 /// What a frame of this size is delivered with where nothing was done to it yet.
-fn left_to_do(frame_size: u32) -> Offload {
+pub(crate) fn left_to_do(frame_size: u32) -> Offload {
     let small = |value| u16::try_from(value).unwrap();
     let offset = small(traffic::checksum_offset(frame_size));
     let segmentation = traffic::is_segmented(frame_size).then_some(Segmentation {
@@ -53,7 +53,7 @@ fn left_to_do(frame_size: u32) -> Offload {
 }
 
 /// Frames for a job, as they come from the network, or with all still to be done.
-fn source(frame_size: u32, partial: bool) -> Generator {
+pub(crate) fn source(frame_size: u32, partial: bool) -> Generator {
     let number = Mutex::new(0);
     let offload = if partial { left_to_do(frame_size) } else { Offload::default() };
     let make = move |_, room: &mut [u8]| {
@@ -70,7 +70,7 @@ fn source(frame_size: u32, partial: bool) -> Generator {
 }
 
 /// What is at the other end for a job's traffic.
-fn other_end(job: &NetJob, queues: u16) -> Arc<dyn NetBackend> {
+pub(crate) fn other_end(job: &NetJob, queues: u16) -> Arc<dyn NetBackend> {
     match job.traffic {
         Traffic::Transmit => Arc::new(Sink::new(queues).unwrap()),
         Traffic::Request => {
@@ -84,7 +84,7 @@ fn other_end(job: &NetJob, queues: u16) -> Arc<dyn NetBackend> {
 }
 
 /// Every shape of job.
-fn shapes() -> impl Iterator<Item = NetJob> {
+pub(crate) fn shapes() -> impl Iterator<Item = NetJob> {
     TRAFFICS.into_iter().flat_map(|traffic| {
         MODES.into_iter().flat_map(move |completion| {
             let sizes = [
@@ -107,7 +107,7 @@ fn shapes() -> impl Iterator<Item = NetJob> {
     })
 }
 
-fn check(job: &NetJob, outcome: &Outcome, stepped: bool) {
+pub(crate) fn check(job: &NetJob, outcome: &Outcome, stepped: bool) {
     let header = outcome.header;
     let bytes = job.operations * u64::from(job.frame_size);
     assert_eq!((header.operations.get(), header.bytes.get()), (job.operations, bytes), "{job}");

@@ -4,7 +4,7 @@ mod control;
 mod counts;
 mod frames;
 mod hostile;
-mod jobs;
+pub(crate) mod jobs;
 mod pairs;
 
 use std::sync::Arc;
@@ -23,9 +23,9 @@ use paraslot_vmm::in_process::{InProcess, Machine};
 
 /// Where the adapter is plugged in.
 const SLOT: Bdf = Bdf::root(6);
-const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x31];
+pub(crate) const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x31];
 /// Another station's.
-const OTHER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x99];
+pub(crate) const OTHER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x99];
 /// Nanoseconds that a test waits before it fails.
 const PATIENCE: u64 = 30_000_000_000;
 
@@ -67,7 +67,7 @@ const ACCEPTED: [(&str, u64); 8] = [
     ("nothing", net::MAC),
 ];
 
-fn wait_until(platform: &InProcess, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_until(platform: &InProcess, mut done: impl FnMut() -> bool) {
     let start = platform.tsc();
     while !done() {
         assert!(platform.tsc() - start < PATIENCE, "nothing happens");
@@ -102,7 +102,7 @@ fn region(platform: &InProcess, nic: &impl Nic, bytes: &[u8]) -> DmaRegion {
 
 /// Frame `number` of the workload's between two stations, as an adapter is given it to be sent:
 /// without its checksum, or to be segmented.
-fn unfinished(flow: Flow, number: u64, size: u32) -> Vec<u8> {
+pub(crate) fn unfinished(flow: Flow, number: u64, size: u32) -> Vec<u8> {
     let headers = traffic::header_len(size);
     let mut frame = flow.headers(size)[..headers].to_vec();
     frame.extend(number.to_le_bytes());
@@ -117,7 +117,7 @@ fn unfinished(flow: Flow, number: u64, size: u32) -> Vec<u8> {
 }
 
 /// The same with its checksum filled in.
-fn finished(flow: Flow, number: u64, size: u32) -> Vec<u8> {
+pub(crate) fn finished(flow: Flow, number: u64, size: u32) -> Vec<u8> {
     let mut frame = unfinished(flow, number, size);
     let field = traffic::TRANSPORT + traffic::checksum_offset(size);
     let sum = traffic::sum(0, &frame[traffic::TRANSPORT..]);
@@ -127,6 +127,6 @@ fn finished(flow: Flow, number: u64, size: u32) -> Vec<u8> {
 }
 
 /// To the adapter, from another station.
-const INWARD: Flow = Flow { source: OTHER, destination: MAC };
+pub(crate) const INWARD: Flow = Flow { source: OTHER, destination: MAC };
 /// The other way.
-const OUTWARD: Flow = Flow { source: MAC, destination: OTHER };
+pub(crate) const OUTWARD: Flow = Flow { source: MAC, destination: OTHER };
