@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use smallvec::SmallVec;
 use vm_memory::bitmap::{BS, Bitmap};
-use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemory, Permissions, VolatileSlice};
+use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemory, Permissions, VolatileSlice};
 
 /// Guest memory that devices and their workers can share. Implemented for everything that fits,
 /// `Arc<GuestMemoryMmap>` and `GuestMemoryAtomic<GuestMemoryMmap<AtomicBitmap>>` among them.
@@ -197,6 +197,29 @@ impl<A: DmaSpace> Memory<A> {
                 Err(error)
             }
         }
+    }
+
+    /// Copies the first bytes of guest segments (address, length in bytes) to `place`, each read once.
+    /// Where the segments have fewer bytes, the rest of `place` is left as it is.
+    ///
+    /// # Errors
+    /// When what is needed of a segment is not guest memory.
+    pub fn gather(
+        &self,
+        segments: impl IntoIterator<Item = (GuestAddress, usize)>,
+        place: &mut [u8],
+    ) -> Result<(), DmaError> {
+        let mut rest = place;
+        for (address, len) in segments {
+            let (now, then) = rest.split_at_mut(len.min(rest.len()));
+            let inaccessible = DmaError::Inaccessible { address: address.0, len: now.len() };
+            self.read_slice(now, address).map_err(|_| inaccessible)?;
+            rest = then;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Whether `list` was resolved in this memory map.
@@ -431,6 +454,25 @@ mod tests {
         let mut back = [0u8; 0x22];
         map.read_slice(&mut back, GuestAddress(0xfef)).unwrap();
         assert_eq!((back[0], back[1], back[0x20], back[0x21]), (0, 7, 7, 0));
+    }
+
+    #[test]
+    fn segments_are_gathered_as_far_as_they_go() {
+        let (map, gate) = space();
+        gate.set(true);
+        map.write_slice(&[1, 2, 3, 4, 5, 6], GuestAddress(0xffd)).unwrap();
+        let memory = Dma::new(map, gate).memory().unwrap();
+        let mut place = [9; 8];
+        // What is not needed may be anywhere.
+        let segments = [(0xffd, 4), (0xffd, 0), (0x1001, 2), (0xffd, 2), (0x4000, 1)];
+        let segments = segments.map(|(address, len)| (GuestAddress(address), len));
+        memory.gather(segments, &mut place).unwrap();
+        assert_eq!(place, [1, 2, 3, 4, 5, 6, 1, 2]);
+        memory.gather(segments, &mut place[..5]).unwrap();
+        memory.gather([], &mut place).unwrap();
+        assert_eq!(place, [1, 2, 3, 4, 5, 6, 1, 2]);
+        let hole = DmaError::Inaccessible { address: 0x4000, len: 1 };
+        assert_eq!(memory.gather(segments, &mut [0; 9]), Err(hole));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use paraslot_spec::virtio_blk::{
     ID_LEN, RANGE_F_UNMAP, RangeSegment, RequestHeader, SECTOR_SIZE, feature, request, status,
 };
 use paraslot_virtio::Segment;
-use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
+use paraslot_virtio::segments::{part, read, total};
+use vm_memory::{GuestAddress, GuestMemory, Permissions};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::config::{Limits, MAX_RANGES};
@@ -50,45 +51,6 @@ pub(crate) struct Context<'a> {
     pub(crate) features: u64,
     /// Writes must be stable when they complete.
     pub(crate) stable: bool,
-}
-
-fn total(segments: &[Segment]) -> u64 {
-    // At most 2³² in a chain, so this never saturates.
-    segments.iter().fold(0, |sum, segment| u64::saturating_add(sum, segment.len.into()))
-}
-
-/// The pieces of `segments` that hold `len` bytes from `skip` on.
-fn part(
-    segments: &[Segment],
-    mut skip: u64,
-    mut len: u64,
-) -> impl Iterator<Item = (GuestAddress, usize)> + '_ {
-    segments.iter().filter_map(move |segment| {
-        let size = u64::from(segment.len);
-        let skipped = skip.min(size);
-        skip -= skipped;
-        let count = (size - skipped).min(len);
-        len -= count;
-        // A wrapped address is not memory, and is found out when it is resolved.
-        let address = GuestAddress(segment.address.0.saturating_add(skipped));
-        usize::try_from(count).ok().filter(|count| *count != 0).map(|count| (address, count))
-    })
-}
-
-/// Copies bytes of a chain, once. `None` if there are not so many, or not all are memory.
-fn read<A: DmaSpace>(
-    memory: &Memory<A>,
-    segments: &[Segment],
-    skip: u64,
-    data: &mut [u8],
-) -> Option<()> {
-    let mut rest = data;
-    for (address, count) in part(segments, skip, rest.len() as u64) {
-        let (now, later) = rest.split_at_mut_checked(count)?;
-        memory.read_slice(now, address).ok()?;
-        rest = later;
-    }
-    rest.is_empty().then_some(())
 }
 
 impl Answer {

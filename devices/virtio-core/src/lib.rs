@@ -11,6 +11,7 @@
 mod config;
 mod device;
 mod queue;
+pub mod segments;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod testing;
 

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use paraslot_device::{Bell, DeviceError, DmaSpace, Memory, Progress, Source, Worker};
 use paraslot_scsi::{Address, Bus, Function, Response, Ticket};
 use paraslot_spec::virtio_scsi::{AnRequest, AnResponse, Lun, TmfRequest, control, response, tmf};
+use paraslot_virtio::segments::{part, structure, total, write};
 use paraslot_virtio::{Chain, Queue, Segment};
 use vm_memory::{GuestAddress, GuestMemory, Permissions};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
 use crate::address::{Whom, decode, exists, target};
-use crate::segments::{part, structure, total, write};
 use crate::shared::Shared;
 
 /// Most requests that are taken in one call of `service`.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use paraslot_device::{DmaSpace, Memory, Progress, Source, Worker};
 use paraslot_spec::virtio_scsi::Event;
+use paraslot_virtio::segments::{part, total, write};
 use paraslot_virtio::{Chain, Queue};
 use zerocopy::IntoBytes;
 
 use crate::events::Events;
-use crate::segments::{part, total, write};
 
 /// Most buffers that are used in one call of `service`.
 const BATCH: usize = 16;

@@ -25,7 +25,6 @@ mod device;
 mod eventq;
 mod events;
 mod request;
-mod segments;
 mod shared;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use paraslot_device::{DmaBuffers, DmaSpace, Memory};
 use paraslot_scsi::{Attribute, Cdb, Command, Sense, SenseFormat};
 use paraslot_spec::scsi::opcode::{VARIABLE_LENGTH, cdb_len};
 use paraslot_spec::virtio_scsi::{RequestHeader, ResponseHeader, response, task_attribute};
+use paraslot_virtio::segments::{part, read, total, write};
 use paraslot_virtio::{Chain, Segment};
 use smallvec::SmallVec;
 use vm_memory::{GuestAddress, GuestMemory, Permissions};
@@ -15,7 +16,6 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::address::{Scope, Whom, decode};
 use crate::config::MAX_SENSE_SIZE;
-use crate::segments::{part, read, total, write};
 
 const HEADER: u64 = size_of::<RequestHeader>() as u64;
 const RESPONSE: u64 = size_of::<ResponseHeader>() as u64;

@@ -106,6 +106,41 @@ struct Reading {
     size: usize,
 }
 
+/// Makes the headers of TCP that is to be cut such as a backend expects them, which knows that lengths
+/// and sequence numbers differ from segment to segment: adapters' drivers leave the lengths out of the
+/// sums, and the IPv4 header without a checksum. `head` is the frame's headers at least, `headers` what
+/// they are, `len` the frame's length, `size` the payload of a segment. Returns what is left to be
+/// done; `None` if the headers do not fit each other, and then nothing has changed that matters.
+pub fn prepare_tcp(head: &mut [u8], headers: &Headers, len: usize, size: u16) -> Option<Offload> {
+    let (network, transport) = headers.network.zip(headers.transport)?;
+    let v4 = !network.is_v6();
+    if transport.kind != TransportKind::Tcp {
+        return None;
+    }
+    let [flags] = *head.get(transport.offset + 13..)?.first_chunk()?;
+    let offload = Offload {
+        checksum: Some(transport.partial_checksum()?),
+        segmentation: Some(Segmentation {
+            cut: if v4 { Cut::Tcp4 } else { Cut::Tcp6 },
+            size,
+            header_len: u16::try_from(headers.header_len()?).ok()?,
+            ecn: flags & tcp::CWR != 0,
+        }),
+        checksum_valid: false,
+    };
+    check(head, len, &offload).ok()?;
+    let (place, counted) = if v4 {
+        (network.offset + 2, network.offset)
+    } else {
+        (network.offset + 4, network.offset + 40)
+    };
+    let length = u16::try_from(len.checked_sub(counted)?).ok()?;
+    head.get_mut(place..place + 2)?.copy_from_slice(&length.to_be_bytes());
+    checksum::prepare_transport(head, headers, len - transport.offset)?;
+    checksum::fill_ipv4(head, &network);
+    Some(offload)
+}
+
 /// Reads the headers of a frame to be cut and checks `offload` against them. `first` is its first
 /// [`HEADERS`] bytes (or all, if it is shorter), `len` its length.
 ///

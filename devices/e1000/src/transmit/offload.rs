@@ -1,9 +1,8 @@
 //! What is left to the backend: contexts that describe a packet as others know it.
 
 use paraslot_backends::net::parse::{Headers, TransportKind};
-use paraslot_backends::net::{Cut, Offload, PartialChecksum, Segmentation, checksum, segment};
+use paraslot_backends::net::{Offload, PartialChecksum, segment};
 use paraslot_spec::e1000::{Context, VLAN_TAG_LEN, transmit};
-use paraslot_spec::net::tcp;
 
 use super::software::{Offsets, Range};
 
@@ -30,9 +29,8 @@ pub(super) fn recognised(head: &[u8], context: &Context, len: usize) -> Option<P
     same.then_some(partial)
 }
 
-/// Makes a packet's headers such as a backend expects them, which knows that lengths and sequence
-/// numbers differ from segment to segment: drivers leave the lengths out. `None` if it is not a packet
-/// that a backend understands; then nothing has changed that matters.
+/// Makes a packet's headers such as a backend expects them. `None` if it is not a packet that a backend
+/// understands; then nothing has changed that matters.
 pub(super) fn prepare_segmentation(
     head: &mut [u8],
     len: usize,
@@ -56,26 +54,5 @@ pub(super) fn prepare_segmentation(
     if !same {
         return None;
     }
-    let [flags] = *head.get(transport.offset + 13..)?.first_chunk()?;
-    let offload = Offload {
-        checksum: Some(partial),
-        segmentation: Some(Segmentation {
-            cut: if v4 { Cut::Tcp4 } else { Cut::Tcp6 },
-            size: mss,
-            header_len: hdrlen.into(),
-            ecn: flags & tcp::CWR != 0,
-        }),
-        checksum_valid: false,
-    };
-    segment::check(head, len, &offload).ok()?;
-    let (place, counted) = if v4 {
-        (network.offset + 2, network.offset)
-    } else {
-        (network.offset + 4, network.offset + 40)
-    };
-    let length = u16::try_from(len.checked_sub(counted)?).ok()?;
-    head.get_mut(place..place + 2)?.copy_from_slice(&length.to_be_bytes());
-    checksum::prepare_transport(head, &headers, len - transport.offset)?;
-    checksum::fill_ipv4(head, &network);
-    Some(offload)
+    segment::prepare_tcp(head, &headers, len, mss)
 }

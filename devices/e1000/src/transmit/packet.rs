@@ -3,7 +3,7 @@
 use paraslot_backends::net::MAX_FRAME;
 use paraslot_device::dma::Direction;
 use paraslot_device::{DmaBuffers, DmaError, DmaSpace, Memory};
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::GuestAddress;
 
 use super::software::Offsets;
 
@@ -68,18 +68,10 @@ impl Packet {
         memory: &Memory<A>,
         place: &mut [u8],
     ) -> Result<(), DmaError> {
-        let mut rest = place;
-        for &(address, len) in &self.pieces {
-            let len = usize::try_from(len).unwrap_or(usize::MAX).min(rest.len());
-            let (now, then) = rest.split_at_mut(len);
-            let guest = GuestAddress(address);
-            memory.read_slice(now, guest).map_err(|_| DmaError::Inaccessible { address, len })?;
-            rest = then;
-            if rest.is_empty() {
-                break;
-            }
-        }
-        Ok(())
+        let pieces = self.pieces.iter().map(|&(address, len)| {
+            (GuestAddress(address), usize::try_from(len).unwrap_or(usize::MAX))
+        });
+        memory.gather(pieces, place)
     }
 
     /// Its bytes from `from` to `to`, where they are.

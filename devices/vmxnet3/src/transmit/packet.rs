@@ -135,18 +135,10 @@ impl Packet {
         memory: &Memory<A>,
         place: &mut [u8],
     ) -> Result<(), DmaError> {
-        let mut rest = place;
-        for &(address, len) in &self.pieces {
-            let len = usize::try_from(len).unwrap_or(usize::MAX).min(rest.len());
-            let (now, then) = rest.split_at_mut(len);
-            let guest = GuestAddress(address);
-            memory.read_slice(now, guest).map_err(|_| DmaError::Inaccessible { address, len })?;
-            rest = then;
-            if rest.is_empty() {
-                break;
-            }
-        }
-        Ok(())
+        let pieces = self.pieces.iter().map(|&(address, len)| {
+            (GuestAddress(address), usize::try_from(len).unwrap_or(usize::MAX))
+        });
+        memory.gather(pieces, place)
     }
 
     /// Makes `list` its bytes from `from` on, where they are.

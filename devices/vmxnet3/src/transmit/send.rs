@@ -1,12 +1,11 @@
 //! Turns a packet into a frame for the backend.
 
-use paraslot_backends::net::parse::{HEADERS, Headers, TransportKind};
+use paraslot_backends::net::parse::{HEADERS, Headers};
 use paraslot_backends::net::{
-    Cut, Frame, NetError, NetSender, NetStatistics, Offload, PartialChecksum, Segmentation,
-    checksum, segment,
+    Frame, NetError, NetSender, NetStatistics, Offload, PartialChecksum, segment,
 };
 use paraslot_device::{DmaBuffers, DmaSpace, Memory};
-use paraslot_spec::net::{ETHERNET_HEADER, VLAN_TAG, ether_type, tcp};
+use paraslot_spec::net::{ETHERNET_HEADER, VLAN_TAG, ether_type};
 use paraslot_spec::vmxnet3::MAX_CSUM_OFFSET;
 
 use super::packet::{Packet, Task};
@@ -110,42 +109,13 @@ fn partial(start: usize, place: usize) -> Option<PartialChecksum> {
     Some(PartialChecksum { start: u16::try_from(start).ok()?, offset })
 }
 
-/// Makes a packet's headers such as a backend expects them, which knows that lengths and sequence
-/// numbers differ from segment to segment: drivers leave the lengths out of the sum, and the IPv4
-/// header without a checksum. `None` if it is not TCP, or not as its descriptor says.
+/// Makes a packet's headers such as a backend expects them. `None` if it is not TCP, or not as its
+/// descriptor says.
 fn prepare(head: &mut [u8], len: usize, header_len: usize, size: u16) -> Option<Offload> {
     let headers = Headers::parse(head);
     // CVE-2020-27617: what is neither IPv4 nor IPv6 is no reason to stop, and not to be segmented.
-    let (network, transport) = headers.network.zip(headers.transport)?;
-    let v4 = !network.is_v6();
-    let right = transport.kind == TransportKind::Tcp
-        && headers.header_len() == Some(header_len)
-        && size != 0;
-    if !right {
-        return None;
-    }
-    let [flags] = *head.get(transport.offset + 13..)?.first_chunk()?;
-    let offload = Offload {
-        checksum: Some(transport.partial_checksum()?),
-        segmentation: Some(Segmentation {
-            cut: if v4 { Cut::Tcp4 } else { Cut::Tcp6 },
-            size,
-            header_len: u16::try_from(header_len).ok()?,
-            ecn: flags & tcp::CWR != 0,
-        }),
-        checksum_valid: false,
-    };
-    segment::check(head, len, &offload).ok()?;
-    let (place, counted) = if v4 {
-        (network.offset + 2, network.offset)
-    } else {
-        (network.offset + 4, network.offset + 40)
-    };
-    let length = u16::try_from(len.checked_sub(counted)?).ok()?;
-    head.get_mut(place..place + 2)?.copy_from_slice(&length.to_be_bytes());
-    checksum::prepare_transport(head, &headers, len - transport.offset)?;
-    checksum::fill_ipv4(head, &network);
-    Some(offload)
+    let right = headers.header_len() == Some(header_len) && size != 0;
+    right.then(|| segment::prepare_tcp(head, &headers, len, size))?
 }
 
 /// What is left to be done, once a tag is in front of it.

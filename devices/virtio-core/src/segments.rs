@@ -1,18 +1,19 @@
 //! The bytes of a chain, wherever its descriptors cut it up (2.7.4.1).
 
 use paraslot_device::{DmaSpace, Memory};
-use paraslot_virtio::Segment;
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::Segment;
+
 /// Bytes of all segments.
-pub(crate) fn total(segments: &[Segment]) -> u64 {
+pub fn total(segments: &[Segment]) -> u64 {
     // At most 2³² in a chain, so this never saturates.
     segments.iter().fold(0, |sum, segment| u64::saturating_add(sum, segment.len.into()))
 }
 
 /// The pieces of `segments` that hold `len` bytes from `skip` on.
-pub(crate) fn part(
+pub fn part(
     segments: &[Segment],
     mut skip: u64,
     mut len: u64,
@@ -30,7 +31,7 @@ pub(crate) fn part(
 }
 
 /// Copies bytes of a chain, once. `None` if there are not so many, or not all are memory.
-pub(crate) fn read<A: DmaSpace>(
+pub fn read<A: DmaSpace>(
     memory: &Memory<A>,
     segments: &[Segment],
     skip: u64,
@@ -46,7 +47,7 @@ pub(crate) fn read<A: DmaSpace>(
 }
 
 /// The structure that a chain starts with.
-pub(crate) fn structure<A: DmaSpace, T: FromBytes + IntoBytes>(
+pub fn structure<A: DmaSpace, T: FromBytes + IntoBytes>(
     memory: &Memory<A>,
     segments: &[Segment],
 ) -> Option<T> {
@@ -56,7 +57,7 @@ pub(crate) fn structure<A: DmaSpace, T: FromBytes + IntoBytes>(
 }
 
 /// Writes `bytes` into these pieces, which have room for them. `None` if not all are memory.
-pub(crate) fn write<A: DmaSpace>(
+pub fn write<A: DmaSpace>(
     memory: &Memory<A>,
     pieces: impl IntoIterator<Item = (GuestAddress, usize)>,
     bytes: &[u8],
