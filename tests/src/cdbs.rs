@@ -9,7 +9,7 @@ use paraslot_device::dma::Direction;
 use paraslot_device::{BusMaster, Dma};
 use paraslot_scsi::{
     Address, Attribute, Bus, BusOptions, Cdb, CdromOptions, Command, Completion, DiskOptions,
-    Function, Identity, Initiator, Lane, LogicalUnit, Outcome, Status, Ticket,
+    Function, Initiator, Lane, LogicalUnit, Outcome, Status, Ticket,
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -49,14 +49,8 @@ impl World {
     fn new(autosense: bool) -> Self {
         let held = GatedBackend::new(image());
         let gate = held.gate();
-        let identity = Identity {
-            vendor: "PARASLOT".into(),
-            product: "CD-ROM".into(),
-            revision: "1".into(),
-            serial: "1".into(),
-            world_wide_name: None,
-        };
-        let drive = CdromOptions { medium: Some(Arc::new(image())), identity };
+        let mut drive = CdromOptions::new(Some(Arc::new(image())));
+        drive.identity.serial = "1".into();
         let disk = LogicalUnit::disk(DiskOptions::new(Arc::new(held))).expect("a disk");
         let drive = LogicalUnit::cdrom(drive).expect("a drive");
         let side = |name: &str| {

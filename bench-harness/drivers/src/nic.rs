@@ -13,6 +13,21 @@ pub struct Offers {
     pub large_receive: bool,
 }
 
+impl Offers {
+    /// Whether the adapter does `task`.
+    ///
+    /// # Errors
+    /// If not.
+    pub(crate) fn check(&self, task: Task) -> Result<(), Error> {
+        let offered = match task {
+            Task::None => true,
+            Task::Checksum { .. } => self.checksum,
+            Task::Segment { .. } => self.segmentation,
+        };
+        if offered { Ok(()) } else { Err(Error::Request("the task was not offered")) }
+    }
+}
+
 /// What is left to the adapter to do to a frame that is sent. Only what it [`Offers`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Task {

@@ -193,18 +193,8 @@ impl<A: DmaSpace> PciDevice for Ahci<A> {
     }
 
     fn pause(&mut self) -> Result<(), DeviceError> {
-        for PortRunner { runner, .. } in &mut self.runners {
-            runner.stop();
-        }
-        let deadline = Instant::now() + PAUSE_LIMIT;
-        for PortRunner { runner, .. } in &mut self.runners {
-            if !runner.park(deadline.saturating_duration_since(Instant::now())) {
-                for PortRunner { runner, .. } in &mut self.runners {
-                    runner.proceed()?;
-                }
-                return Err(DeviceError::Busy(PAUSE_LIMIT));
-            }
-        }
+        let runners = self.runners.iter_mut().map(|port| &mut port.runner);
+        Runner::pause_all(runners, PAUSE_LIMIT)?;
         self.paused = true;
         Ok(())
     }

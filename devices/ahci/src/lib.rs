@@ -36,15 +36,8 @@
 //!
 //! ```
 //! # use paraslot_ahci::{Options, PacketOptions};
-//! # use paraslot_scsi::{CdromOptions, Identity, LogicalUnit};
-//! let identity = Identity {
-//!     vendor: "PARASLOT".into(),
-//!     product: "CD-ROM".into(),
-//!     revision: "1".into(),
-//!     serial: String::new(),
-//!     world_wide_name: None,
-//! };
-//! let drive = LogicalUnit::cdrom(CdromOptions { medium: None, identity })?;
+//! # use paraslot_scsi::{CdromOptions, LogicalUnit};
+//! let drive = LogicalUnit::cdrom(CdromOptions::new(None))?;
 //! let mut options = Options::new([]);
 //! options.ports[1] = Some(PacketOptions::new(drive.clone()).into());
 //! # Ok::<(), paraslot_device::DeviceError>(())

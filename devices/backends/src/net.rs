@@ -316,6 +316,37 @@ pub trait NetReceiver: Send {
     }
 }
 
+/// Which of a worker's sender and receiver have been asked to wake it.
+#[derive(Debug, Default)]
+pub struct Waits {
+    send: bool,
+    receive: bool,
+}
+
+impl Waits {
+    /// Asks those of the two that are wanted, and takes it back from those that are not any more.
+    /// [`Progress::More`]: one of those that were asked has something now.
+    pub fn set(
+        &mut self,
+        (sender, send): (&mut dyn NetSender, bool),
+        (receiver, receive): (&mut dyn NetReceiver, bool),
+    ) -> Progress {
+        let before = std::mem::replace(self, Self { send, receive });
+        let mut progress = Progress::Idle;
+        if send {
+            progress = progress.or(sender.prepare_to_wait());
+        } else if before.send {
+            sender.stop_waiting();
+        }
+        if receive {
+            progress = progress.or(receiver.prepare_to_wait());
+        } else if before.receive {
+            receiver.stop_waiting();
+        }
+        progress
+    }
+}
+
 /// What became of a device's frames. All are counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetStatistics {

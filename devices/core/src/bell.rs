@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::Source;
+use crate::{Progress, Source};
 
 /// Writes its eventfd only when the worker has gone to sleep, so that a register write costs its exit
 /// and nothing else while the worker is awake. It is rung at first.
@@ -56,6 +56,19 @@ impl Bell {
         rung
     }
 
+    /// The worker goes to sleep unless it was rung, or `look` finds something to do. `look` comes after
+    /// everyone knows that it has to be rung: what it does not see, rings.
+    pub fn sleep_unless(&self, look: impl FnOnce() -> Progress) -> Progress {
+        if self.sleep() {
+            return Progress::More;
+        }
+        let progress = look();
+        if progress == Progress::More {
+            self.stay();
+        }
+        progress
+    }
+
     /// The worker does not sleep after all.
     pub fn stay(&self) {
         self.asleep.store(false, Ordering::SeqCst);
@@ -97,5 +110,23 @@ mod tests {
         bell.ring();
         assert_eq!(woken(), 0);
         assert!(bell.sleep());
+    }
+
+    #[test]
+    fn the_last_look_is_after_everyone_knows() {
+        let bell = Bell::new().unwrap();
+        let woken = || bell.event().read().unwrap_or(0);
+        let never = || panic!("it was rung");
+        assert_eq!(bell.sleep_unless(never), Progress::More);
+        bell.answer();
+        assert_eq!(bell.sleep_unless(|| Progress::More), Progress::More);
+        bell.ring();
+        assert_eq!(woken(), 0, "it stayed awake");
+        bell.answer();
+        let look = || {
+            bell.ring();
+            Progress::Idle
+        };
+        assert_eq!((bell.sleep_unless(look), woken()), (Progress::Idle, 1));
     }
 }

@@ -1,7 +1,7 @@
 //! A device's worker, wherever it is: with its executor, or stopped.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::{DeviceError, Executor, Worker, WorkerHandle};
 
@@ -69,6 +69,25 @@ impl Runner {
             self.state = State::Parked(worker);
         }
         true
+    }
+
+    /// Stops all of `runners` and waits up to `limit` until none has anything in flight.
+    ///
+    /// # Errors
+    /// When one still has, or could not go on: then all go on.
+    pub fn pause_all<'a>(
+        runners: impl Iterator<Item = &'a mut Self>,
+        limit: Duration,
+    ) -> Result<(), DeviceError> {
+        let mut runners: Vec<_> = runners.collect();
+        runners.iter_mut().for_each(|runner| runner.stop());
+        let deadline = Instant::now() + limit;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        if runners.iter_mut().all(|runner| runner.park(left())) {
+            return Ok(());
+        }
+        runners.iter_mut().try_for_each(|runner| runner.proceed())?;
+        Err(DeviceError::Busy(limit))
     }
 
     /// Has the worker go on, whether it had stopped or not.

@@ -147,10 +147,8 @@ impl<A: DmaSpace> PciDevice for E1000<A> {
     }
 
     fn config_write(&mut self, offset: u16, data: &[u8]) {
-        let bus_master = self.config.bus_master();
-        let mastered = bus_master.enabled();
         let written = self.config.write(offset, data);
-        if mastered && !bus_master.enabled() {
+        if written.bus_master_off {
             // Waits for the round of work that still had access to memory.
             drop(lock(&self.engine));
         }
@@ -203,11 +201,7 @@ impl<A: DmaSpace> PciDevice for E1000<A> {
     }
 
     fn pause(&mut self) -> Result<(), DeviceError> {
-        if self.runner.park(PAUSE_LIMIT) {
-            return Ok(());
-        }
-        self.runner.proceed()?;
-        Err(DeviceError::Busy(PAUSE_LIMIT))
+        Runner::pause_all([&mut self.runner].into_iter(), PAUSE_LIMIT)
     }
 
     fn resume(&mut self) -> Result<(), DeviceError> {

@@ -9,7 +9,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use paraslot_backends::net::{NetReceiver, NetSender};
+use paraslot_backends::net::{NetReceiver, NetSender, Waits};
 use paraslot_device::{Clock, Dma, DmaSpace, Memory, Progress, Source, Timer, Worker};
 use paraslot_spec::e1000::registers::{RCTL, RDBAL, RDH, RDT, TCTL};
 use paraslot_spec::e1000::{Cause, Rctl, Tctl};
@@ -52,8 +52,7 @@ pub(crate) struct Engine<A: DmaSpace> {
     tally: Tally,
     /// Bytes that the backend says it has copied, as of the last round.
     copied: u64,
-    /// The sender was asked to wake the worker, and the receiver was.
-    waiting: [bool; 2],
+    waits: Waits,
 }
 
 /// Between whom frames move.
@@ -88,7 +87,7 @@ impl<A: DmaSpace> Engine<A> {
             looped: Looped::default(),
             tally: Tally::new(),
             copied: 0,
-            waiting: [false; 2],
+            waits: Waits::default(),
         }
     }
 
@@ -229,19 +228,8 @@ impl<A: DmaSpace> Engine<A> {
 
     /// Asks the sender, and the receiver, to wake the worker, or takes that back.
     fn wait_for(&mut self, [send, receive]: [bool; 2]) -> Progress {
-        let [sending, receiving] = std::mem::replace(&mut self.waiting, [send, receive]);
-        let mut progress = Progress::Idle;
-        if send {
-            progress = progress.or(self.sender.prepare_to_wait());
-        } else if sending {
-            self.sender.stop_waiting();
-        }
-        if receive {
-            progress = progress.or(self.receiver.prepare_to_wait());
-        } else if receiving {
-            self.receiver.stop_waiting();
-        }
-        progress
+        let Self { waits, sender, receiver, .. } = self;
+        waits.set((&mut **sender, send), (&mut **receiver, receive))
     }
 }
 
@@ -277,14 +265,7 @@ impl<A: DmaSpace> Worker for EngineWorker<A> {
     }
 
     fn prepare_to_wait(&mut self) -> Progress {
-        if self.shared.bell.sleep() {
-            return Progress::More;
-        }
-        let progress = lock(&self.engine).prepare_to_wait();
-        if progress == Progress::More {
-            self.shared.bell.stay();
-        }
-        progress
+        self.shared.bell.sleep_unless(|| lock(&self.engine).prepare_to_wait())
     }
 
     /// Nothing is ever in flight between two rounds.

@@ -197,10 +197,8 @@ impl<A: DmaSpace> PciDevice for Pvscsi<A> {
     }
 
     fn config_write(&mut self, offset: u16, data: &[u8]) {
-        let bus_master = self.config.bus_master();
-        let mastered = bus_master.enabled();
         let written = self.config.write(offset, data);
-        if mastered && !bus_master.enabled() {
+        if written.bus_master_off {
             // Waits for the round of work that still had access to memory.
             drop(lock(&self.engine));
         }
@@ -249,12 +247,9 @@ impl<A: DmaSpace> PciDevice for Pvscsi<A> {
     }
 
     fn pause(&mut self) -> Result<(), DeviceError> {
-        if self.runner.park(PAUSE_LIMIT) {
-            lock(&self.engine).pause(true);
-            return Ok(());
-        }
-        self.runner.proceed()?;
-        Err(DeviceError::Busy(PAUSE_LIMIT))
+        Runner::pause_all([&mut self.runner].into_iter(), PAUSE_LIMIT)?;
+        lock(&self.engine).pause(true);
+        Ok(())
     }
 
     fn resume(&mut self) -> Result<(), DeviceError> {

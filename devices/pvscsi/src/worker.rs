@@ -35,14 +35,7 @@ impl<A: DmaSpace> Worker for EngineWorker<A> {
     }
 
     fn prepare_to_wait(&mut self) -> Progress {
-        if self.shared.bell.sleep() {
-            return Progress::More;
-        }
-        let progress = lock(&self.engine).prepare_to_wait();
-        if progress == Progress::More {
-            self.shared.bell.stay();
-        }
-        progress
+        self.shared.bell.sleep_unless(|| lock(&self.engine).prepare_to_wait())
     }
 
     fn quiesce(&mut self) -> Progress {

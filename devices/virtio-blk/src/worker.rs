@@ -39,8 +39,6 @@ pub(crate) struct QueueWorker<A: DmaSpace> {
     completions: Vec<BlockCompletion>,
     /// Buffers of the requests in flight.
     segments: usize,
-    /// The driver has been asked to notify.
-    notified: bool,
 }
 
 /// A request in flight.
@@ -145,7 +143,6 @@ impl<A: DmaSpace> QueueWorker<A> {
             over: Vec::with_capacity(size),
             completions: Vec::with_capacity(size),
             segments: 0,
-            notified: true,
         }
     }
 
@@ -311,9 +308,7 @@ impl<A: DmaSpace> QueueWorker<A> {
             // An error has broken the queue and been signalled, and there is nothing more to do.
             let Ok(Some(chain)) = self.queue.pop(memory) else { break };
             count += 1;
-            if count == 1 && std::mem::take(&mut self.notified) {
-                self.queue.disable_notifications(memory);
-            }
+            self.queue.disable_notifications(memory);
             self.begin(memory, &chain);
         }
         count != 0
@@ -354,7 +349,6 @@ impl<A: DmaSpace> Worker for QueueWorker<A> {
             // No chain is taken before there is room, and that rings by itself.
             return Progress::Idle;
         }
-        self.notified = true;
         if self.queue.enable_notifications(&memory) { Progress::More } else { Progress::Idle }
     }
 

@@ -107,6 +107,8 @@ pub struct Queue<A: DmaSpace> {
     in_flight: InFlight,
     /// Chains pushed since the driver was last told.
     pushed: u32,
+    /// The driver has been asked to notify, as at first.
+    asked: bool,
     state: State,
     dma: Dma<A>,
     interrupt: Arc<dyn Interrupt>,
@@ -139,6 +141,7 @@ impl<A: DmaSpace> Queue<A> {
             seen_avail: Wrapping(0),
             in_flight: InFlight::new(slots),
             pushed: 0,
+            asked: true,
             state: State::New,
             dma,
             interrupt,
@@ -367,8 +370,12 @@ impl<A: DmaSpace> Queue<A> {
         }
     }
 
-    /// Asks the driver not to notify for now.
+    /// Asks the driver not to notify for now, if it was asked to. A worker does so with each chain that
+    /// it has popped.
     pub fn disable_notifications(&mut self, memory: &Memory<A>) {
+        if !std::mem::take(&mut self.asked) {
+            return;
+        }
         let Some(rings) = self.running(memory) else { return };
         if rings.disable_notification(&**memory).is_err() {
             self.fail();
@@ -377,6 +384,7 @@ impl<A: DmaSpace> Queue<A> {
 
     /// Asks the driver to notify, then looks once more: `true` if chains are available.
     pub fn enable_notifications(&mut self, memory: &Memory<A>) -> bool {
+        self.asked = true;
         let Some(rings) = self.running(memory) else { return false };
         match rings.enable_notification(&**memory) {
             Ok(more) => more,

@@ -26,13 +26,11 @@ const BATCH: usize = 16;
 pub(crate) struct ControlWorker<A: DmaSpace> {
     shared: Arc<Shared>,
     queue: Queue<A>,
-    /// The driver has been asked to notify.
-    notified: bool,
 }
 
 impl<A: DmaSpace> ControlWorker<A> {
     pub(crate) fn new(shared: Arc<Shared>, queue: Queue<A>) -> Self {
-        Self { shared, queue, notified: true }
+        Self { shared, queue }
     }
 
     fn serve(&mut self, memory: &Memory<A>, chain: &Chain) {
@@ -102,9 +100,7 @@ impl<A: DmaSpace> Worker for ControlWorker<A> {
         for _ in 0..BATCH {
             // An error has broken the queue and been signalled, and there is nothing more to do.
             let Ok(Some(chain)) = self.queue.pop(&memory) else { break };
-            if std::mem::take(&mut self.notified) {
-                self.queue.disable_notifications(&memory);
-            }
+            self.queue.disable_notifications(&memory);
             progress = Progress::More;
             self.serve(&memory, &chain);
         }
@@ -114,7 +110,6 @@ impl<A: DmaSpace> Worker for ControlWorker<A> {
 
     fn prepare_to_wait(&mut self) -> Progress {
         let Some(memory) = self.queue.dma().memory() else { return Progress::Idle };
-        self.notified = true;
         if self.queue.enable_notifications(&memory) { Progress::More } else { Progress::Idle }
     }
 

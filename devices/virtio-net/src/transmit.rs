@@ -42,8 +42,6 @@ struct Way<A: DmaSpace> {
     /// Chains that are done with, and of which the driver is to be told.
     used: Vec<(u16, u32)>,
     coalescer: Coalescer,
-    /// The driver has been asked to notify.
-    notified: bool,
     tally: NetStatistics,
     /// Of the sender's copies, those that were counted.
     copied: u64,
@@ -72,7 +70,6 @@ impl<A: DmaSpace> TransmitWorker<A> {
             refused: None,
             used: Vec::with_capacity(BATCH),
             coalescer,
-            notified: true,
             tally: NetStatistics::default(),
             copied: 0,
         };
@@ -139,9 +136,7 @@ impl<A: DmaSpace> Way<A> {
         while self.used.len() < BATCH {
             // An error has broken the queue and been signalled, and there is nothing more to do.
             let Ok(Some(chain)) = self.queue.pop(memory) else { break };
-            if std::mem::take(&mut self.notified) {
-                self.queue.disable_notifications(memory);
-            }
+            self.queue.disable_notifications(memory);
             if !link {
                 self.tally.count_send_error(&NetError::Down);
             } else if self.prepare(memory, &chain).is_err() {
@@ -222,7 +217,6 @@ impl<A: DmaSpace> Worker for TransmitWorker<A> {
             // The bell tells of a change.
             return Progress::Idle;
         }
-        way.notified = true;
         if way.queue.enable_notifications(&memory) { Progress::More } else { Progress::Idle }
     }
 

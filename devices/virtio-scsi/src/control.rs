@@ -29,8 +29,6 @@ pub(crate) struct ControlWorker<A: DmaSpace> {
     /// Rings when a function under way has its response.
     bell: Arc<Bell>,
     under_way: Vec<UnderWay>,
-    /// The driver has been asked to notify.
-    notified: bool,
 }
 
 /// A task management function under way.
@@ -114,7 +112,7 @@ impl<A: DmaSpace> ControlWorker<A> {
     pub(crate) fn new(shared: Arc<Shared>, queue: Queue<A>) -> Result<Self, DeviceError> {
         let bell = Arc::new(Bell::new().map_err(DeviceError::Worker)?);
         let under_way = Vec::with_capacity(queue.size().into());
-        Ok(Self { shared, queue, bell, under_way, notified: true })
+        Ok(Self { shared, queue, bell, under_way })
     }
 
     fn serve(&mut self, memory: &Memory<A>, chain: &Chain) {
@@ -199,9 +197,7 @@ impl<A: DmaSpace> Worker for ControlWorker<A> {
         for _ in 0..BATCH {
             // An error has broken the queue and been signalled, and there is nothing more to do.
             let Ok(Some(chain)) = self.queue.pop(&memory) else { break };
-            if std::mem::take(&mut self.notified) {
-                self.queue.disable_notifications(&memory);
-            }
+            self.queue.disable_notifications(&memory);
             progress = Progress::More;
             self.serve(&memory, &chain);
         }
@@ -213,16 +209,11 @@ impl<A: DmaSpace> Worker for ControlWorker<A> {
     }
 
     fn prepare_to_wait(&mut self) -> Progress {
-        if self.bell.sleep() {
-            return Progress::More;
-        }
-        let Some(memory) = self.queue.dma().memory() else { return Progress::Idle };
-        self.notified = true;
-        if self.queue.enable_notifications(&memory) {
-            self.bell.stay();
-            return Progress::More;
-        }
-        Progress::Idle
+        let Self { bell, queue, .. } = self;
+        bell.sleep_unless(|| {
+            let Some(memory) = queue.dma().memory() else { return Progress::Idle };
+            if queue.enable_notifications(&memory) { Progress::More } else { Progress::Idle }
+        })
     }
 
     /// Functions under way are not waited for: they may need lanes that are stopped already, or that

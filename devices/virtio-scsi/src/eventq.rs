@@ -20,13 +20,11 @@ const EVENT: u64 = size_of::<Event>() as u64;
 pub(crate) struct EventWorker<A: DmaSpace> {
     events: Arc<Events>,
     queue: Queue<A>,
-    /// The driver has been asked to notify.
-    notified: bool,
 }
 
 impl<A: DmaSpace> EventWorker<A> {
     pub(crate) fn new(events: Arc<Events>, queue: Queue<A>) -> Self {
-        Self { events, queue, notified: true }
+        Self { events, queue }
     }
 
     /// Uses a buffer: for the next event, or, if that does not fit, for NO_EVENT at once.
@@ -60,9 +58,7 @@ impl<A: DmaSpace> Worker for EventWorker<A> {
             }
             // An error has broken the queue and been signalled, and there is nothing more to do.
             let Ok(Some(chain)) = self.queue.pop(&memory) else { break };
-            if std::mem::take(&mut self.notified) {
-                self.queue.disable_notifications(&memory);
-            }
+            self.queue.disable_notifications(&memory);
             progress = Progress::More;
             self.fill(&memory, &chain);
         }
@@ -71,20 +67,13 @@ impl<A: DmaSpace> Worker for EventWorker<A> {
     }
 
     fn prepare_to_wait(&mut self) -> Progress {
-        if self.events.bell.sleep() {
-            return Progress::More;
-        }
-        let Some(memory) = self.queue.dma().memory() else { return Progress::Idle };
-        // Without an event a buffer is of no interest.
-        if !self.events.any() {
-            return Progress::Idle;
-        }
-        self.notified = true;
-        if self.queue.enable_notifications(&memory) {
-            self.events.bell.stay();
-            return Progress::More;
-        }
-        Progress::Idle
+        let Self { events, queue, .. } = self;
+        events.bell.sleep_unless(|| {
+            let Some(memory) = queue.dma().memory() else { return Progress::Idle };
+            // Without an event a buffer is of no interest.
+            let more = events.any() && queue.enable_notifications(&memory);
+            if more { Progress::More } else { Progress::Idle }
+        })
     }
 
     fn quiesce(&mut self) -> Progress {

@@ -34,8 +34,6 @@ pub(crate) struct RequestWorker<A: DmaSpace> {
     completions: Vec<Completion>,
     /// Buffers of the requests in flight.
     segments: usize,
-    /// The driver has been asked to notify.
-    notified: bool,
 }
 
 /// A request in flight.
@@ -76,7 +74,6 @@ impl<A: DmaSpace> RequestWorker<A> {
             over: Vec::with_capacity(size),
             completions: Vec::with_capacity(size),
             segments: 0,
-            notified: true,
         }
     }
 
@@ -160,9 +157,7 @@ impl<A: DmaSpace> RequestWorker<A> {
             count += 1;
             // Those count too that end at once.
             buffers += chain.readable.len() + chain.writable.len();
-            if count == 1 && std::mem::take(&mut self.notified) {
-                self.queue.disable_notifications(memory);
-            }
+            self.queue.disable_notifications(memory);
             let room = !self.full();
             self.begin(memory, &chain, room);
         }
@@ -216,7 +211,6 @@ impl<A: DmaSpace> Worker for RequestWorker<A> {
             // No chain is taken before there is room, and that rings by itself.
             return Progress::Idle;
         }
-        self.notified = true;
         if self.queue.enable_notifications(&memory) { Progress::More } else { Progress::Idle }
     }
 

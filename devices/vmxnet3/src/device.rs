@@ -10,10 +10,11 @@ use paraslot_pci::{
     BarKind, BarSpec, BarState, ConfigSpace, ConfigSpaceBuilder, DeviceError, Identity, Layout,
     MsixLayout, PciDevice,
 };
+use paraslot_spec::pci::VENDOR_VMWARE;
 use paraslot_spec::vmxnet3::registers::{RXPROD, RXPROD2, STRIDE, TXPROD};
 use paraslot_spec::vmxnet3::{
     CLASS_CODE, DEVICE_VMXNET3, MAX_INTRS, MAX_RX_QUEUES, MAX_TX_QUEUES, MSIX_BAR, PT_BAR,
-    PT_BAR_SIZE, REVISION_1, REVISION_ID, VD_BAR, VD_BAR_SIZE, VENDOR_VMWARE,
+    PT_BAR_SIZE, REVISION_1, REVISION_ID, VD_BAR, VD_BAR_SIZE,
 };
 
 use crate::irq::Scheme;
@@ -218,10 +219,8 @@ impl<A: DmaSpace> PciDevice for Vmxnet3<A> {
     }
 
     fn config_write(&mut self, offset: u16, data: &[u8]) {
-        let bus_master = self.config.bus_master();
-        let mastered = bus_master.enabled();
         let written = self.config.write(offset, data);
-        if mastered && !bus_master.enabled() {
+        if written.bus_master_off {
             // Waits for the rounds of work that still had access to memory.
             drop(self.shared.change());
         }
@@ -279,12 +278,7 @@ impl<A: DmaSpace> PciDevice for Vmxnet3<A> {
     }
 
     fn pause(&mut self) -> Result<(), DeviceError> {
-        self.runners.iter_mut().for_each(Runner::stop);
-        if self.runners.iter_mut().all(|runner| runner.park(PAUSE_LIMIT)) {
-            return Ok(());
-        }
-        self.runners.iter_mut().try_for_each(Runner::proceed)?;
-        Err(DeviceError::Busy(PAUSE_LIMIT))
+        Runner::pause_all(self.runners.iter_mut(), PAUSE_LIMIT)
     }
 
     fn resume(&mut self) -> Result<(), DeviceError> {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use paraslot_backends::net::{NetReceiver, NetSender, NetStatistics};
+use paraslot_backends::net::{NetReceiver, NetSender, NetStatistics, Waits};
 use paraslot_device::{Bell, Clock, Dma, DmaSpace, Memory, Progress, Source, Timer, Worker};
 use paraslot_spec::vmxnet3::Events;
 
@@ -59,8 +59,7 @@ struct Lane<A: DmaSpace> {
     net: NetStatistics,
     /// Bytes that the backend says it has copied, as of the last round.
     copied: u64,
-    /// The sender was asked to wake the worker, and the receiver was.
-    waiting: [bool; 2],
+    waits: Waits,
 }
 
 /// The receive queue has no buffers for what is or may be there.
@@ -98,7 +97,7 @@ impl<A: DmaSpace> LaneWorker<A> {
             starving: None,
             net: NetStatistics::default(),
             copied: 0,
-            waiting: [false; 2],
+            waits: Waits::default(),
         };
         Self { shared, lane }
     }
@@ -401,19 +400,8 @@ impl<A: DmaSpace> Lane<A> {
 
     /// Asks the sender, and the receiver, to wake the worker, or takes that back.
     fn wait_for(&mut self, [send, receive]: [bool; 2]) -> Progress {
-        let [sending, receiving] = std::mem::replace(&mut self.waiting, [send, receive]);
-        let mut progress = Progress::Idle;
-        if send {
-            progress = progress.or(self.sender.prepare_to_wait());
-        } else if sending {
-            self.sender.stop_waiting();
-        }
-        if receive {
-            progress = progress.or(self.receiver.prepare_to_wait());
-        } else if receiving {
-            self.receiver.stop_waiting();
-        }
-        progress
+        let Self { waits, sender, receiver, .. } = self;
+        waits.set((&mut **sender, send), (&mut **receiver, receive))
     }
 }
 

@@ -17,6 +17,9 @@ use crate::{BarKind, BarSpec, BarState, Layout};
 pub struct Written {
     /// Bus mastering was turned on: wake the workers.
     pub bus_master_on: bool,
+    /// Bus mastering was turned off: wait for work that still has access to memory, if there can be
+    /// any.
+    pub bus_master_off: bool,
     /// A function level reset was asked for: do [`PciDevice::reset`](crate::PciDevice::reset).
     pub function_reset: bool,
 }
@@ -94,7 +97,8 @@ impl ConfigSpace {
             let [control, _] = (pm::NO_SOFT_RESET | state).to_le_bytes();
             self.registers.set(power + pm::CONTROL, control);
         }
-        Written { bus_master_on: self.apply(), function_reset }
+        let (changed, on) = (self.apply(), self.bus_master.enabled());
+        Written { bus_master_on: changed && on, bus_master_off: changed && !on, function_reset }
     }
 
     /// Where the BARs are.
@@ -181,7 +185,7 @@ impl ConfigSpace {
     }
 
     /// Makes everything that depends on the registers follow them. Says whether bus mastering was
-    /// turned on.
+    /// turned on or off.
     fn apply(&mut self) -> bool {
         let command = self.command();
         let awake = self.power_state() == D0;
@@ -234,7 +238,7 @@ impl ConfigSpace {
         if !held {
             interrupts.hold_intx(false);
         }
-        changed && bus_master
+        changed
     }
 
     fn byte(&self, at: u16) -> u8 {

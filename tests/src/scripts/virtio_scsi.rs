@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use paraslot_backends::block::testing::{Gate, GatedBackend};
 use paraslot_backends::block::{BlockBackend, MemoryBackend, MemoryOptions};
-use paraslot_scsi::{
-    Address, Bus, BusOptions, CdromOptions, DiskOptions, Identity, Initiator, LogicalUnit,
-};
+use paraslot_scsi::{Address, Bus, BusOptions, CdromOptions, DiskOptions, Initiator, LogicalUnit};
 use paraslot_spec::scsi::opcode;
 use paraslot_spec::virtio::pci::cfg_type;
 use paraslot_spec::virtio::split::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, Descriptor};
@@ -105,14 +103,7 @@ impl Units {
             autosense: true,
         });
         let disk = |image| LogicalUnit::disk(DiskOptions::new(image)).expect("options are right");
-        let identity = Identity {
-            vendor: "PARASLOT".into(),
-            product: "CD-ROM".into(),
-            revision: "1".into(),
-            serial: String::new(),
-            world_wide_name: None,
-        };
-        let drive = CdromOptions { medium: Some(image()), identity };
+        let drive = CdromOptions::new(Some(image()));
         let units = Self {
             bus,
             gate,

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, LazyLock};
 
 use paraslot_backends::block::{BlockBackend, BlockInfo, BlockQueue, MemoryBackend, MemoryOptions};
-use paraslot_scsi::{CdromOptions, DiskOptions, Identity, LogicalUnit};
+use paraslot_scsi::{CdromOptions, DiskOptions, LogicalUnit};
 
 /// Bytes of memory for the data of a command, and more.
 pub(crate) const MEMORY: usize = 1 << 20;
@@ -60,14 +60,7 @@ pub(crate) fn disk(backend: impl BlockBackend + 'static) -> Arc<LogicalUnit> {
 
 /// A drive with this disc in it.
 pub(crate) fn drive(medium: Option<Arc<dyn BlockBackend>>) -> Arc<LogicalUnit> {
-    let identity = Identity {
-        vendor: "PARASLOT".into(),
-        product: "CD-ROM".into(),
-        revision: "1".into(),
-        serial: String::new(),
-        world_wide_name: None,
-    };
-    LogicalUnit::cdrom(CdromOptions { medium, identity }).expect("a drive")
+    LogicalUnit::cdrom(CdromOptions::new(medium)).expect("a drive")
 }
 
 /// An image that says something else of itself than it is.

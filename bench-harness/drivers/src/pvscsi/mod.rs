@@ -30,7 +30,7 @@ pub use options::{Options, Signal};
 use hardware::Hardware;
 use requests::Requests;
 
-use crate::scsi::{Address, Cdb, Data, Ended, Unit, find_disk};
+use crate::scsi::{Address, Cdb, Data, Ended, Host, Unit, find_disk};
 use crate::{Error, Platform};
 
 /// The first disk on a PVSCSI adapter.

@@ -12,10 +12,9 @@ use zerocopy::transmute;
 use super::Options;
 use super::hardware::Hardware;
 use super::rings::{Completed, Rings};
-use crate::error::wait_until;
 use crate::scsi::{
-    Address, Buffer, COMMAND_MS, Cdb, Data, Direction, Ended, Host, Outcome, PARAMETERS_LEN,
-    Request, SENSE_LEN, Sense, Tags,
+    Address, Buffer, Direction, Ended, Host, Outcome, PARAMETERS_LEN, Request, SENSE_LEN, Sense,
+    Tags, wait_for,
 };
 use crate::{Completions, DmaRegion, Error, Failed, Platform};
 
@@ -295,15 +294,6 @@ impl<'p, P: Platform> Requests<'p, P> {
         });
         result
     }
-
-    pub(super) fn execute(
-        &mut self,
-        address: Address,
-        cdb: &Cdb,
-        data: Data<'_>,
-    ) -> Result<Ended, Error> {
-        self.run(address, &Request { cdb: *cdb, buffer: Buffer::of(data)? })
-    }
 }
 
 impl<'p, P: Platform> Host for Requests<'p, P> {
@@ -320,12 +310,7 @@ impl<'p, P: Platform> Host for Requests<'p, P> {
         let platform = self.hardware.platform();
         self.issue(0, address, *request);
         self.flush();
-        let mut next = Ok(None);
-        wait_until(platform, COMMAND_MS, "command", || {
-            next = self.next();
-            !matches!(next, Ok(None))
-        })?;
-        let (tag, ended) = next?.ok_or(Error::Timeout("command"))?;
+        let (tag, ended) = wait_for(platform, || self.next())?;
         self.rings.release();
         self.tags.end(tag);
         Ok(ended)

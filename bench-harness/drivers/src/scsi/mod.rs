@@ -27,7 +27,7 @@ pub use sense::Sense;
 pub use unit::{Address, Unit};
 
 pub(crate) use cdb::{Buffer, Direction, Request};
-pub(crate) use probe::{Host, find_disk};
+pub(crate) use probe::{Host, find_disk, wait_for};
 pub(crate) use tags::Tags;
 pub(crate) use unit::PARAMETERS_LEN;
 

@@ -10,8 +10,11 @@ use paraslot_spec::scsi::{lun, mode, opcode};
 
 use super::ending::Medium;
 use super::unit::Discard;
-use super::{Address, Buffer, Cdb, Direction, Ended, MAX_RETRIES, Outcome, Request, Sense, Unit};
-use crate::error::{cycles, delay};
+use super::{
+    Address, Buffer, COMMAND_MS, Cdb, Data, Direction, Ended, MAX_RETRIES, Outcome, Request, Sense,
+    Unit,
+};
+use crate::error::{cycles, delay, wait_until};
 use crate::{DmaRegion, Error, Platform};
 
 /// Bytes of memory for what a probe reads.
@@ -48,6 +51,24 @@ pub(crate) trait Host {
 
     /// Has a command carried out, while nothing else is in flight, and waits for it.
     fn run(&mut self, address: Address, request: &Request) -> Result<Ended, Error>;
+
+    /// The same with a command whose data is where the caller has it.
+    fn execute(&mut self, address: Address, cdb: &Cdb, data: Data<'_>) -> Result<Ended, Error> {
+        self.run(address, &Request { cdb: *cdb, buffer: Buffer::of(data)? })
+    }
+}
+
+/// Waits for the only command in flight: `next` gives the next one that has ended, and its tag.
+pub(crate) fn wait_for(
+    platform: &impl Platform,
+    mut next: impl FnMut() -> Result<Option<(u16, Ended)>, Error>,
+) -> Result<(u16, Ended), Error> {
+    let mut ended = Ok(None);
+    wait_until(platform, COMMAND_MS, "command", || {
+        ended = next();
+        !matches!(ended, Ok(None))
+    })?;
+    ended?.ok_or(Error::Timeout("command"))
 }
 
 /// What a probe read: no more than was moved.

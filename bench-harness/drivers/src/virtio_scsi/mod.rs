@@ -26,7 +26,7 @@ use control::Control;
 use events::Events;
 use requests::Requests;
 
-use crate::scsi::{Address, Cdb, Data, Ended, Unit, find_disk};
+use crate::scsi::{Address, Cdb, Data, Ended, Host, Unit, find_disk};
 use crate::virtio::{NotifyAddress, SplitQueue, Transport, find};
 use crate::{Error, MsiMessage, Platform};
 

@@ -13,10 +13,9 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::U64;
 
 use super::{Options, Queue};
-use crate::error::wait_until;
 use crate::scsi::{
-    Address, Buffer, COMMAND_MS, Cdb, Data, Direction, Ended, Host, Outcome, PARAMETERS_LEN,
-    Request, SENSE_LEN, Sense, Tags,
+    Address, Buffer, Direction, Ended, Host, Outcome, PARAMETERS_LEN, Request, SENSE_LEN, Sense,
+    Tags, wait_for,
 };
 use crate::virtio::{SplitQueue, Transport, write_descriptor};
 use crate::{Completions, DmaRegion, Error, MAX_DEPTH, Platform};
@@ -285,15 +284,6 @@ impl<'p, P: Platform> Requests<'p, P> {
         }
         Ok(())
     }
-
-    pub(super) fn execute(
-        &mut self,
-        address: Address,
-        cdb: &Cdb,
-        data: Data<'_>,
-    ) -> Result<Ended, Error> {
-        self.run(address, &Request { cdb: *cdb, buffer: Buffer::of(data)? })
-    }
 }
 
 impl<'p, P: Platform> Host for Requests<'p, P> {
@@ -310,12 +300,7 @@ impl<'p, P: Platform> Host for Requests<'p, P> {
         let platform = self.transport.platform();
         self.issue(0, address, *request);
         self.kick();
-        let mut next = Ok(None);
-        wait_until(platform, COMMAND_MS, "command", || {
-            next = self.next();
-            !matches!(next, Ok(None))
-        })?;
-        let (tag, ended) = next?.ok_or(Error::Timeout("command"))?;
+        let (tag, ended) = wait_for(platform, || self.next())?;
         self.parts.tags.end(tag);
         Ok(ended)
     }

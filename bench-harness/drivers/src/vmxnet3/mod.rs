@@ -281,14 +281,7 @@ impl<P: Platform> Nic for Vmxnet3<'_, P> {
         len: usize,
         task: Task,
     ) -> Result<(), Error> {
-        let offered = match task {
-            Task::None => true,
-            Task::Checksum { .. } => self.options.checksum,
-            Task::Segment { .. } => self.options.segmentation,
-        };
-        if !offered {
-            return Err(Error::Request("the task was not offered"));
-        }
+        self.offers().check(task)?;
         self.transmit.push(tag, frame, len, task)
     }
 

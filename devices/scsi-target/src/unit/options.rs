@@ -101,6 +101,18 @@ pub struct CdromOptions {
 }
 
 impl CdromOptions {
+    /// A drive with `medium` in it, without a serial number.
+    pub fn new(medium: Option<Arc<dyn BlockBackend>>) -> Self {
+        let identity = Identity {
+            vendor: "PARASLOT".into(),
+            product: "CD-ROM".into(),
+            revision: "1".into(),
+            serial: String::new(),
+            world_wide_name: None,
+        };
+        Self { medium, identity }
+    }
+
     pub(super) fn check(&self) -> Result<(), DeviceError> {
         self.identity.check()?;
         self.medium.as_ref().map_or(Ok(()), |medium| check_disc(&medium.info()))

@@ -20,9 +20,7 @@ pub use descriptors::*;
 pub use registers::command;
 pub use shared::*;
 
-/// Vendor ID of VMware, the subsystem's as well.
-pub const VENDOR_VMWARE: u16 = 0x15ad;
-/// Device ID of a vmxnet3 adapter, the subsystem's as well.
+/// Device ID. The vendor is [`VENDOR_VMWARE`](crate::pci::VENDOR_VMWARE), the subsystem the same.
 pub const DEVICE_VMXNET3: u16 = 0x07b0;
 /// PCI revision ID. No known driver looks; the interface's revision is VRRS's.
 pub const REVISION_ID: u8 = 1;

@@ -21,8 +21,6 @@ pub(super) struct Buffers {
     chains: VecDeque<Taken>,
     /// All their bytes, but for the header's at the start of the first.
     room: DmaBuffers,
-    /// The driver has been asked to notify.
-    notified: bool,
     /// Chains that a frame fills, used again for each.
     filled: Vec<(u16, u32)>,
 }
@@ -45,7 +43,6 @@ impl Buffers {
             queue_size: queue_size.into(),
             chains: VecDeque::new(),
             room: DmaBuffers::empty(Direction::FromDevice),
-            notified: true,
             filled: Vec::new(),
         }
     }
@@ -79,9 +76,7 @@ impl Buffers {
         while self.room.len() < wanted && self.can_grow() {
             // An error has broken the queue and been signalled, and there is nothing more to do.
             let Ok(Some(chain)) = queue.pop(memory) else { return };
-            if std::mem::take(&mut self.notified) {
-                queue.disable_notifications(memory);
-            }
+            queue.disable_notifications(memory);
             let len = pieces(&chain).fold(0, |sum: usize, (_, len)| sum.saturating_add(len));
             // Without a place for a header nothing can be told of a frame, not even that there is
             // none.
@@ -159,7 +154,6 @@ impl Buffers {
 
     /// Asks the driver to notify of buffers; `true` if there are some.
     pub(super) fn ask<A: DmaSpace>(&mut self, queue: &mut Queue<A>, memory: &Memory<A>) -> bool {
-        self.notified = true;
         queue.enable_notifications(memory)
     }
 

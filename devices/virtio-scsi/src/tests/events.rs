@@ -1,7 +1,7 @@
 //! The event queue.
 
 use paraslot_backends::block::{NullBackend, NullOptions};
-use paraslot_scsi::{CdromOptions, Identity};
+use paraslot_scsi::CdromOptions;
 use paraslot_spec::virtio_scsi::{Event, event, feature, reset_reason};
 
 use super::*;
@@ -84,14 +84,7 @@ fn a_resize_is_told_both_ways() {
 // scsi.eventq.4: nothing is told of a disc that is changed.
 #[test]
 fn drives_tell_by_sense_data_alone() {
-    let identity = Identity {
-        vendor: "PARASLOT".into(),
-        product: "CD-ROM".into(),
-        revision: "1".into(),
-        serial: String::new(),
-        world_wide_name: None,
-    };
-    let drive = LogicalUnit::cdrom(CdromOptions { medium: None, identity }).unwrap();
+    let drive = LogicalUnit::cdrom(CdromOptions::new(None)).unwrap();
     let bus = bus();
     bus.attach(at(0, 0), drive.clone()).unwrap();
     let mut host = Host::new(bus, &options(), ALL);

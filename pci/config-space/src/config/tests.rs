@@ -134,7 +134,8 @@ fn d3hot_switches_the_function_off_and_d0_on_again() {
     assert!(host.level());
     let bus_master = config.bus_master();
 
-    assert_eq!(config.control(capability::POWER_MANAGEMENT, pm::CONTROL, 3), Written::default());
+    let off = Written { bus_master_off: true, ..Written::default() };
+    assert_eq!(config.control(capability::POWER_MANAGEMENT, pm::CONTROL, 3), off);
     assert_eq!((enabled(&config), bus_master.enabled(), host.level()), (vec![], false, false));
     let control = config.find(capability::POWER_MANAGEMENT) + pm::CONTROL;
     assert_eq!(config.read_u16(control), 3 | pm::NO_SOFT_RESET);
@@ -398,6 +399,7 @@ proptest! {
                     let written = config.write(at, &data);
                     let now = config.bus_master().enabled();
                     prop_assert_eq!(written.bus_master_on, now && !was);
+                    prop_assert_eq!(written.bus_master_off, was && !now);
                     if written.function_reset {
                         config.reset();
                         wanted = false;

@@ -4,7 +4,7 @@ mod frames;
 mod probe;
 mod reset;
 
-use paraslot_scsi::{CdromOptions, Identity, LogicalUnit};
+use paraslot_scsi::{CdromOptions, LogicalUnit};
 use paraslot_spec::ahci::fis::{FLAG_COMMAND, PioSetup};
 use paraslot_spec::ahci::{ATAPI_COMMAND, SIGNATURE_ATAPI};
 use paraslot_spec::ata::packet::{features, reason};
@@ -29,14 +29,7 @@ pub(super) fn disc(seed: u8) -> MemoryBackend {
 }
 
 pub(super) fn drive(medium: Option<Arc<dyn BlockBackend>>) -> Arc<LogicalUnit> {
-    let identity = Identity {
-        vendor: "PARASLOT".into(),
-        product: "CD-ROM".into(),
-        revision: "1".into(),
-        serial: String::new(),
-        world_wide_name: None,
-    };
-    LogicalUnit::cdrom(CdromOptions { medium, identity }).unwrap()
+    LogicalUnit::cdrom(CdromOptions::new(medium)).unwrap()
 }
 
 pub(super) fn options(unit: Arc<LogicalUnit>) -> Options {
