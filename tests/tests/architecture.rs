@@ -49,6 +49,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "paraslot-virtio-pci",
         &["paraslot-device", "paraslot-pci", "paraslot-spec", "paraslot-virtio"],
     ),
+    ("paraslot-vfio", &["paraslot-device", "paraslot-pci", "paraslot-spec"]),
+    ("paraslot-testbed", &[]),
     ("paraslot-protocol", &[]),
     ("paraslot-drivers", &["paraslot-protocol", "paraslot-spec"]),
     ("paraslot-guest", &["paraslot-drivers", "paraslot-protocol", "paraslot-spec"]),
@@ -71,8 +73,11 @@ const TOP: &[&str] = &["paraslot", "paraslot-tests"];
 
 /// Outside crates that only some may know.
 const ONLY: &[(&str, &[&str])] = &[
-    ("kvm-ioctls", &["paraslot-vmm"]),
+    ("kvm-ioctls", &["paraslot-vfio", "paraslot-vmm"]),
     ("kvm-bindings", &["paraslot-vmm"]),
+    ("vfio-ioctls", &["paraslot-vfio"]),
+    ("vfio-bindings", &["paraslot-vfio"]),
+    ("acpi_tables", &["paraslot-vmm"]),
     ("io-uring", &["paraslot-backends"]),
     ("vm-device", &["paraslot-pci", "paraslot-vmm"]),
 ];

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_ioctls::VmFd;
-use paraslot_device::SharedPage;
+use paraslot_device::HostPages;
 use paraslot_pci::{BarKind, BarObserver, BarState, BarWindow, Bdf, RootBus, SharedDevice};
 use paraslot_spec::pci::mechanism1;
 use vm_device::bus::{MmioAddress, MmioRange, PioAddress, PioRange};
@@ -55,7 +55,15 @@ impl Changes {
 struct Function {
     device: SharedDevice,
     doorbells: Vec<Doorbell>,
-    windows: Vec<(u8, u64, Arc<SharedPage>)>,
+    windows: Vec<Window>,
+}
+
+/// Pages that are mapped over part of a BAR.
+struct Window {
+    bar: u8,
+    offset: u64,
+    pages: Arc<dyn HostPages>,
+    read_only: bool,
 }
 
 struct Doorbell {
@@ -145,8 +153,19 @@ impl Bus {
             let device = device.lock().unwrap_or_else(PoisonError::into_inner);
             let layout = device.layout();
             let doorbells: io::Result<_> = layout.doorbells.iter().map(Doorbell::copy).collect();
-            let windows = layout.windows.iter().map(|w| (w.bar, w.offset, w.page.clone()));
-            (doorbells, windows.collect())
+            let read = layout.windows.iter().map(|window| Window {
+                bar: window.bar,
+                offset: window.offset,
+                pages: window.page.clone(),
+                read_only: true,
+            });
+            let direct = layout.direct.iter().map(|window| Window {
+                bar: window.bar,
+                offset: window.offset,
+                pages: window.pages.clone(),
+                read_only: false,
+            });
+            (doorbells, read.chain(direct).collect())
         };
         let what = "duplicate a doorbell's eventfd";
         let doorbells = doorbells.map_err(|error| VmError::Kvm { what, error })?;
@@ -245,12 +264,16 @@ impl Bus {
             sys::io_event(&self.vm, event, true).map_err(VmError::kvm("watch a doorbell"))?;
             placed.events.push(event);
         }
-        for (_, offset, page) in function.windows.iter().filter(|window| window.0 == bar) {
+        for window in function.windows.iter().filter(|window| window.bar == bar) {
             let number = self.free_slots.pop().or_else(|| self.slots.next());
             let number = number.ok_or(VmError::Missing("memory slot left"))?;
-            let slot =
-                Slot { number, guest: address + offset, len: page.len() as u64, read_only: true };
-            match map_window(&self.vm, slot, page) {
+            let slot = Slot {
+                number,
+                guest: address + window.offset,
+                len: window.pages.byte_len() as u64,
+                read_only: window.read_only,
+            };
+            match map_window(&self.vm, slot, &*window.pages) {
                 Ok(()) => placed.slots.push(slot),
                 // The guest has put the BAR over memory: memory it is, and no access comes here.
                 Err(error) if error.errno() == libc::EEXIST => self.free_slots.push(number),
@@ -281,9 +304,9 @@ impl Bus {
 }
 
 #[expect(unsafe_code, reason = "a device's page is handed to KVM by address")]
-fn map_window(vm: &VmFd, slot: Slot, page: &SharedPage) -> Result<(), kvm_ioctls::Error> {
-    // SAFETY: the bus holds the page, and takes it out of the machine before it drops it.
-    unsafe { sys::map(vm, slot, page.host_address()) }
+fn map_window(vm: &VmFd, slot: Slot, pages: &dyn HostPages) -> Result<(), kvm_ioctls::Error> {
+    // SAFETY: the bus holds the pages, and takes them out of the machine before it drops them.
+    unsafe { sys::map(vm, slot, pages.host_address()) }
 }
 
 impl Drop for Bus {

@@ -30,6 +30,25 @@ pub trait MsiSink: Send + Sync {
 pub trait IntxLine: Send + Sync {
     /// Sets the level. Called only on changes; idempotent all the same.
     fn set_level(&self, asserted: bool);
+
+    /// The pin as a pair of eventfds, where the host has that: for hardware, whose level nobody here
+    /// sees. It is the same pair each time. A function uses either this or
+    /// [`set_level`](Self::set_level).
+    fn eventfds(&self) -> Option<IntxEventFds> {
+        None
+    }
+}
+
+/// A pin that is asserted by one eventfd and says by another when the guest has acknowledged it.
+///
+/// A write to `assert` asserts the pin until the guest's end of interrupt. Then the pin falls by itself
+/// and `acknowledged` is written, so that whoever asserts it may look whether it still has reason to.
+#[derive(Debug)]
+pub struct IntxEventFds {
+    /// Asserts the pin when written.
+    pub assert: EventFd,
+    /// Is written at the guest's end of interrupt.
+    pub acknowledged: EventFd,
 }
 
 /// A handle that raises one particular interrupt; what a queue holds.

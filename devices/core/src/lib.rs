@@ -24,8 +24,8 @@ pub use clock::{Clock, ManualClock, SystemClock, Timer};
 pub use dma::{BusMaster, Dma, DmaBuffers, DmaError, DmaSpace, Memory};
 pub use doorbell::Doorbell;
 pub use executor::{ManualExecutor, ThreadExecutor, ThreadOptions};
-pub use interrupt::{Interrupt, IntxLine, MsiMessage, MsiSink};
-pub use page::SharedPage;
+pub use interrupt::{Interrupt, IntxEventFds, IntxLine, MsiMessage, MsiSink};
+pub use page::{HostPages, SharedPage};
 pub use runner::Runner;
 pub use worker::{Executor, Progress, Source, Worker, WorkerHandle};
 

@@ -11,6 +11,28 @@ use std::sync::atomic::AtomicU32;
 /// Bytes in a page, the granularity at which hosts map memory into a guest.
 pub const PAGE_SIZE: usize = 4096;
 
+/// Memory of this process that a host may map into a guest.
+///
+/// # Safety
+/// Implementors promise that `byte_len` bytes from `host_address` on are mapped, begin at a page, are a
+/// whole number of pages, and stay where they are as long as the value lives.
+pub unsafe trait HostPages: Send + Sync {
+    /// Where the pages are in this process.
+    fn host_address(&self) -> NonNull<u8>;
+    /// Bytes, a multiple of the page size.
+    fn byte_len(&self) -> usize;
+}
+
+// SAFETY: the mapping is owned, is as long as it says, and lasts until drop.
+unsafe impl HostPages for SharedPage {
+    fn host_address(&self) -> NonNull<u8> {
+        self.memory.cast()
+    }
+    fn byte_len(&self) -> usize {
+        self.len
+    }
+}
+
 /// Pages that hold a device's registers, so that a host may map them, read-only, over the BAR.
 ///
 /// Good for registers without read side effects: the guest's reads then cost a memory access instead
@@ -69,11 +91,6 @@ impl SharedPage {
         // SAFETY: the mapping is `len` bytes long, page-aligned, zero-initialised and lives as long
         // as `self`; nothing but atomic accesses is made to it on this side.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.len / 4) }
-    }
-
-    /// Where the pages are in this process, for a host that maps them into a guest.
-    pub fn host_address(&self) -> NonNull<u8> {
-        self.memory.cast()
     }
 
     /// The memory file, for a host in another process.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use paraslot_device::{DeviceError, Doorbell, SharedPage};
+use paraslot_device::{DeviceError, Doorbell, HostPages, SharedPage};
 
 /// Index of the expansion ROM among a function's BARs.
 pub const ROM_BAR: u8 = 6;
@@ -55,6 +55,17 @@ pub struct ReadWindow {
     pub page: Arc<SharedPage>,
 }
 
+/// Part of a BAR that a host may map into the guest for reads and writes: registers of hardware that is
+/// passed through. The function answers `bar_read` and `bar_write` there all the same.
+pub struct DirectWindow {
+    /// The BAR.
+    pub bar: u8,
+    /// Offset in it, a multiple of the page size.
+    pub offset: u64,
+    /// The pages; as long as the window.
+    pub pages: Arc<dyn HostPages>,
+}
+
 /// All that a host needs to know of a function to place and connect it. Fixed at construction.
 #[derive(Default)]
 pub struct Layout {
@@ -64,6 +75,8 @@ pub struct Layout {
     pub doorbells: Vec<Doorbell>,
     /// Reads that need not exit.
     pub windows: Vec<ReadWindow>,
+    /// Accesses that need not exit at all.
+    pub direct: Vec<DirectWindow>,
     /// MSI-X vectors, 0 for none.
     pub msix_vectors: u16,
     /// MSI vectors, 0 for none.

@@ -142,7 +142,9 @@ mod testing;
 pub use access::BarWindow;
 pub use builder::{ConfigSpaceBuilder, Identity, MsixLayout};
 pub use config::{ConfigSpace, Written};
-pub use device::{BarKind, BarSpec, BarState, Layout, PciDevice, ROM_BAR, ReadWindow};
+pub use device::{
+    BarKind, BarSpec, BarState, DirectWindow, Layout, PciDevice, ROM_BAR, ReadWindow,
+};
 pub use host_bridge::HostBridge;
 pub use interrupts::Interrupts;
 pub use root::{BarObserver, Bdf, PlugError, RootBus, SharedDevice};

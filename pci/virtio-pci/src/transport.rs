@@ -110,10 +110,9 @@ impl<A: DmaSpace, D: VirtioDevice<A>> VirtioPci<A, D> {
         let layout = Layout {
             bars: config.bar_specs(),
             doorbells,
-            windows: Vec::new(),
             msix_vectors: config.interrupts().msix_vectors(),
-            msi_vectors: 0,
             intx: true,
+            ..Layout::default()
         };
         let signals = Arc::new(Signals::new(config.interrupts().clone()));
         device.attach(signals.clone());

@@ -1,0 +1,3 @@
+//! `cargo testbed`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! A host's PCI function, passed through to a guest by VFIO.
