@@ -169,8 +169,37 @@ impl ConfigSpaceBuilder {
         self
     }
 
+    /// Puts the next capability at `offset` instead of behind the last one, for a function that keeps
+    /// the places of another. Those after it follow behind it, unless they are placed as well. That they
+    /// do not overlap is the caller's to see to.
+    ///
+    /// # Panics
+    /// When the offset is not a multiple of four in 0x40..0x100.
+    pub fn place(mut self, offset: u16) -> Self {
+        let behind_header = (usize::from(header::END)..LEN).contains(&offset.into());
+        assert!(behind_header && offset.is_multiple_of(4), "capability at {offset:#x}");
+        self.free = offset;
+        self
+    }
+
+    /// Gives registers behind the header a value that the guest can read. To be called before the
+    /// capabilities are added: they take precedence.
+    ///
+    /// # Panics
+    /// When they are not in 0x40..0x100.
+    pub fn read_only(mut self, offset: u16, value: &[u8]) -> Self {
+        assert!(
+            offset >= header::END && usize::from(offset) + value.len() <= LEN,
+            "{:#x} registers at {offset:#x}",
+            value.len()
+        );
+        self.registers.define(offset, value);
+        self
+    }
+
     /// Adds a capability: `body` is what follows the ID and next-pointer bytes, `writable` has ones
-    /// for the bits of it that the guest may write (shorter is read-only). Returns its offset.
+    /// for the bits of it that the guest may write (shorter is read-only). Returns its offset. If it is
+    /// PCI Express and its device capabilities have function level reset, that is served.
     ///
     /// # Panics
     /// When there is no room left, or `writable` is longer than `body`.
@@ -187,6 +216,9 @@ impl ConfigSpaceBuilder {
         self.registers.define(self.last_pointer, &[low]);
         self.registers.define(header::STATUS, &Status::CAPABILITIES.bits().to_le_bytes());
         self.last_pointer = at + 1;
+        if id == capability::PCI_EXPRESS {
+            self.capabilities.express = Some(at);
+        }
         self.free = u16::try_from(end.next_multiple_of(4)).unwrap_or(u16::MAX);
         at
     }
@@ -260,7 +292,7 @@ impl ConfigSpaceBuilder {
         body.value[DEVICE_CAPABILITIES_2] = COMPLETION_TIMEOUT_DISABLE;
         body.mask[DEVICE_CONTROL_2] = COMPLETION_TIMEOUT_DISABLE;
         // No link: an integrated endpoint's link registers are zero.
-        self.capabilities.express = Some(body.add(&mut self, capability::PCI_EXPRESS));
+        body.add(&mut self, capability::PCI_EXPRESS);
         self
     }
 

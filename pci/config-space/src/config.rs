@@ -152,6 +152,17 @@ impl ConfigSpace {
         self.bus_master.clone()
     }
 
+    /// Whether the function may assert its INTx line: it is in D0, INTX_DISABLE is clear, and neither MSI
+    /// nor MSI-X is enabled. [`Interrupts`] sees to that; this is for a function whose line is
+    /// hardware's.
+    pub fn intx_allowed(&self) -> bool {
+        let interrupts = self.interrupts();
+        self.power_state() == D0
+            && !self.command().contains(Command::INTX_DISABLE)
+            && !interrupts.msix_enabled()
+            && !interrupts.msi_enabled()
+    }
+
     /// The interrupts, to be shared with workers.
     pub fn interrupts(&self) -> &Arc<Interrupts> {
         self.router.interrupts()
@@ -265,8 +276,10 @@ impl ConfigSpace {
 
     fn asks_for_reset(&self, at: u16, value: u8) -> bool {
         let [_, initiate] = express::INITIATE_FLR.to_le_bytes();
-        self.capabilities.express.is_some_and(|cap| at == cap + express::DEVICE_CONTROL + 1)
-            && value & initiate != 0
+        self.capabilities.express.is_some_and(|cap| {
+            let device = self.registers.u32(cap + express::DEVICE_CAPABILITIES);
+            at == cap + express::DEVICE_CONTROL + 1 && device & express::FUNCTION_LEVEL_RESET != 0
+        }) && value & initiate != 0
     }
 }
 

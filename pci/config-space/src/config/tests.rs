@@ -437,6 +437,7 @@ proptest! {
             prop_assert_eq!(interrupts.msi_enabled(), msi_on && !msix_on);
             let held = !awake || msix_on || msi_on || command.contains(Command::INTX_DISABLE);
             prop_assert_eq!(host.level(), wanted && !held);
+            prop_assert_eq!(config.intx_allowed(), !held);
             for bar in config.bars().into_iter().flatten() {
                 let decodes = match bar.kind {
                     BarKind::Io => command.contains(Command::IO),
@@ -456,4 +457,25 @@ fn the_builder_can_be_used_twice() {
     let other = builder.build(host.clone(), host);
     let _ = one.set_command(ALL);
     assert!(one.bus_master().enabled() && !other.bus_master().enabled());
+}
+
+#[test]
+fn a_function_may_keep_the_places_of_another() {
+    let host = Arc::new(Host::default());
+    let mut builder = ConfigSpaceBuilder::new(crate::testing::IDENTITY)
+        .read_only(0x40, &[0x55; 0xc0])
+        .place(0xc8)
+        .power_management()
+        .place(0xa0);
+    // A PCI Express capability that cannot reset the function.
+    builder.capability(capability::PCI_EXPRESS, &[0; 0x12], &[0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+    builder.capability(capability::VENDOR, &[4, 1], &[]);
+    let mut config = builder.build(host.clone(), host);
+    assert_eq!(config.walk(), [(0xc8, 0x01), (0xa0, 0x10), (0xb4, 0x09)]);
+    assert_eq!((config.read_u8(0x40), config.read_u32(0xfc)), (0x55, 0x5555_5555));
+    let written = config.write_u16(0xa0 + express::DEVICE_CONTROL, 0xffff);
+    assert!(!written.function_reset);
+    assert_eq!(config.read_u16(0xa0 + express::DEVICE_CONTROL), 0xffff);
+    let _ = config.write_u32(0x40, 0);
+    assert_eq!(config.read_u32(0x40), 0x5555_5555);
 }
