@@ -4,8 +4,11 @@ use std::io::Cursor;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2, kvm_regs, kvm_segment};
-use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use kvm_bindings::{
+    CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2, kvm_create_device,
+    kvm_device_type_KVM_DEV_TYPE_VFIO, kvm_regs, kvm_segment,
+};
+use kvm_ioctls::{Cap, DeviceFd, Kvm, VcpuFd, VmFd};
 use linux_loader::configurator::pvh::PvhBootConfigurator;
 use linux_loader::configurator::{BootConfigurator, BootParams};
 use linux_loader::loader::KernelLoader;
@@ -19,7 +22,7 @@ use crate::sys::{self, Slot};
 /// Memory below 4 GiB ends here at the latest; BARs go above it.
 const LOW_MEMORY_END: u64 = 0xc000_0000;
 /// The rest of memory starts here.
-const HIGH_MEMORY: u64 = 1 << 32;
+pub(crate) const HIGH_MEMORY: u64 = 1 << 32;
 /// Configuration space, 1 MiB for each of 256 buses.
 pub(crate) const ECAM: u64 = 0xe000_0000;
 /// Bytes of it.
@@ -31,7 +34,7 @@ const MEMORY_MIN: u64 = 4 << 20;
 const PAGE: u64 = 4096;
 
 /// Memory below this is not told of; a PC has its video memory and firmware there.
-const CONVENTIONAL_END: u64 = 0xa_0000;
+pub(crate) const CONVENTIONAL_END: u64 = 0xa_0000;
 const EXTENDED: u64 = 0x10_0000;
 
 const START_INFO: GuestAddress = GuestAddress(0x6000);
@@ -43,6 +46,27 @@ const START_INFO_MAGIC: u32 = 0x336e_c578;
 /// Types of the memory map, as in e820.
 const USABLE: u32 = 1;
 const RESERVED: u32 = 2;
+
+/// Makes a virtual machine. KVM gives up on that (EINTR) whenever the kernel has something to do for
+/// this thread, be it no signal but the clean-up of an io_uring; so it is asked again, within reason.
+pub(crate) fn make(kvm: &Kvm) -> Result<VmFd, VmError> {
+    const TRIES: usize = 100;
+    let mut made = kvm.create_vm();
+    for _ in 1..TRIES {
+        match &made {
+            Err(error) if error.errno() == libc::EINTR => made = kvm.create_vm(),
+            _ => break,
+        }
+    }
+    made.map_err(VmError::kvm("make a virtual machine"))
+}
+
+/// KVM's VFIO device: it learns of the groups whose functions the guest has.
+pub(crate) fn vfio(vm: &VmFd) -> Result<DeviceFd, VmError> {
+    let mut request =
+        kvm_create_device { type_: kvm_device_type_KVM_DEV_TYPE_VFIO, fd: 0, flags: 0 };
+    vm.create_device(&mut request).map_err(VmError::kvm("make its VFIO device"))
+}
 
 /// Makes the guest's memory and maps it into `vm`. Returns how many slots that took.
 pub(crate) fn memory(vm: &VmFd, bytes: u64) -> Result<(Arc<GuestMemoryMmap>, u32), VmError> {
@@ -91,9 +115,9 @@ pub(crate) fn chips(vm: &VmFd) -> Result<(), VmError> {
     vm.create_irq_chip().map_err(VmError::kvm("make the interrupt controllers"))
 }
 
-/// Shows the vCPU all that KVM supports, with an APIC ID of 0, and the frequencies that hypervisors
+/// Shows vCPU `id` all that KVM supports, as a package of its own, and the frequencies that hypervisors
 /// tell in leaf 0x4000_0010. Returns that of its time stamp counter in kHz, 0 if KVM does not tell.
-pub(crate) fn cpuid(kvm: &Kvm, vcpu: &VcpuFd) -> Result<u32, VmError> {
+pub(crate) fn cpuid(kvm: &Kvm, vcpu: &VcpuFd, id: u8) -> Result<u32, VmError> {
     const HYPERVISOR: u32 = 0x4000_0000;
     const FREQUENCIES: u32 = 0x4000_0010;
     const LOCAL_APIC_KHZ: u32 = 1_000_000;
@@ -102,13 +126,11 @@ pub(crate) fn cpuid(kvm: &Kvm, vcpu: &VcpuFd) -> Result<u32, VmError> {
     let mut cpuid: CpuId = kvm
         .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
         .map_err(VmError::kvm("tell what CPU it supports"))?;
+    let deadline = kvm.check_extension(Cap::TscDeadlineTimer);
     for entry in cpuid.as_mut_slice() {
-        match entry.function {
-            // KVM reports the processor that it was asked on.
-            1 => entry.ebx &= 0x0000_ffff,
-            0xb | 0x1f => entry.edx = 0,
-            HYPERVISOR => entry.eax = entry.eax.max(FREQUENCIES),
-            _ => {}
+        describe(entry, id, deadline);
+        if entry.function == HYPERVISOR {
+            entry.eax = entry.eax.max(FREQUENCIES);
         }
     }
     let frequencies = kvm_cpuid_entry2 {
@@ -122,6 +144,45 @@ pub(crate) fn cpuid(kvm: &Kvm, vcpu: &VcpuFd) -> Result<u32, VmError> {
     }
     vcpu.set_cpuid2(&cpuid).map_err(VmError::kvm("give the vCPU its features"))?;
     Ok(tsc_khz)
+}
+
+/// How wide the guest's physical addresses are.
+pub(crate) fn physical_address_bits(kvm: &Kvm) -> Result<u32, VmError> {
+    const ADDRESS_SIZES: u32 = 0x8000_0008;
+    const USUAL: u32 = 36;
+    let cpuid = kvm
+        .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+        .map_err(VmError::kvm("tell what CPU it supports"))?;
+    let sizes = cpuid.as_slice().iter().find(|entry| entry.function == ADDRESS_SIZES);
+    Ok(sizes.map_or(USUAL, |sizes| sizes.eax & 0xff))
+}
+
+/// Puts what KVM leaves to its user into a leaf: who this vCPU is, and what runs it. KVM reports the
+/// processor that it was asked on.
+fn describe(entry: &mut kvm_cpuid_entry2, id: u8, deadline: bool) {
+    const HYPERVISOR_PRESENT: u32 = 1 << 31;
+    const TSC_DEADLINE: u32 = 1 << 24;
+    const MULTI_THREADED: u32 = 1 << 28;
+    let apic_id = u32::from(id);
+    match entry.function {
+        1 => {
+            // One logical processor in the package.
+            entry.ebx = (entry.ebx & 0x0000_ffff) | 1 << 16 | apic_id << 24;
+            entry.ecx |= HYPERVISOR_PRESENT | if deadline { TSC_DEADLINE } else { 0 };
+            entry.edx &= !MULTI_THREADED;
+        }
+        // Bits 31 to 14: cores and threads that share a cache, less one.
+        4 | 0x8000_001d => entry.eax &= 0x0000_3fff,
+        // The levels of the topology have no bits of their own.
+        0xb | 0x1f => {
+            entry.eax = 0;
+            entry.ebx = u32::from(entry.ecx & 0xff00 != 0);
+            entry.edx = apic_id;
+        }
+        0x8000_0008 => entry.ecx = 0,
+        0x8000_001e => (entry.eax, entry.ebx, entry.ecx) = (apic_id, apic_id, 0),
+        _ => {}
+    }
 }
 
 /// Loads an image with a PVH entry point, and sets the vCPU up to start it.

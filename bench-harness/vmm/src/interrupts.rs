@@ -1,7 +1,10 @@
 //! From functions to the local and I/O APIC: messages and pins.
 
+mod messages;
+mod pin;
+
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,18 +14,22 @@ use kvm_bindings::{
     kvm_irq_routing_msi, kvm_msi,
 };
 use kvm_ioctls::VmFd;
-use paraslot_device::{IntxLine, MsiMessage, MsiSink};
+use paraslot_device::{IntxEventFds, IntxLine, MsiMessage, MsiSink};
 use paraslot_pci::Bdf;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::{Path, VmError};
 
+use messages::Messages;
+use pin::Pin;
+
 /// Pins of the I/O APIC; global interrupt numbers from here on are messages.
 const PINS: u32 = 24;
 /// Pins for INTx: the last four, in turn by device number, as QEMU's q35 has it for devices below 25
 /// (PIRQ E to H of its ICH9), so that one guest knows both.
-const FIRST_INTX_PIN: u8 = 20;
-const INTX_PINS: u8 = 4;
+pub(crate) const FIRST_INTX_PIN: u8 = 20;
+/// How many there are.
+pub(crate) const INTX_PINS: u8 = 4;
 /// Global interrupt numbers that KVM has.
 const NUMBERS: u32 = 4096;
 
@@ -78,13 +85,12 @@ impl Interrupts {
 
     /// Where a function's messages go.
     pub(crate) fn messages(self: &Arc<Self>) -> Arc<dyn MsiSink> {
-        Arc::new(Messages { interrupts: self.clone(), vectors: Mutex::default() })
+        Arc::new(Messages::new(self.clone()))
     }
 
     /// A function's INTx pin.
     pub(crate) fn pin(self: &Arc<Self>, bdf: Bdf) -> Arc<dyn IntxLine> {
-        let index = bdf.device % INTX_PINS;
-        Arc::new(Pin { interrupts: self.clone(), index, level: Mutex::new(false) })
+        Arc::new(Pin::new(self.clone(), bdf.device % INTX_PINS))
     }
 
     fn send(&self, message: MsiMessage) -> Result<(), VmError> {
@@ -97,17 +103,54 @@ impl Interrupts {
 
     /// An eventfd that sends `message`, and its global interrupt number.
     fn connect(&self, message: MsiMessage) -> Result<(EventFd, u32), VmError> {
+        let event = EventFd::new(EFD_NONBLOCK).map_err(no_event)?;
         let mut routes = lock(&self.routes);
-        let number = PINS + u32::try_from(routes.len()).unwrap_or(u32::MAX);
-        if number >= NUMBERS {
-            return Err(VmError::Missing("global interrupt number left"));
-        }
+        let number = (PINS..NUMBERS).find(|number| !routes.contains_key(number));
+        let number = number.ok_or(VmError::Missing("global interrupt number left"))?;
         routes.insert(number, message);
-        self.publish(&routes)?;
-        let what = "connect an eventfd to an interrupt";
-        let event = EventFd::new(EFD_NONBLOCK).map_err(|error| VmError::Kvm { what, error })?;
-        self.vm.register_irqfd(&event, number).map_err(VmError::kvm(what))?;
-        Ok((event, number))
+        let connected = self
+            .publish(&routes)
+            .and_then(|()| self.vm.register_irqfd(&event, number).map_err(VmError::kvm(CONNECT)));
+        if connected.is_err() {
+            routes.remove(&number);
+        }
+        connected.map(|()| (event, number))
+    }
+
+    /// Gives up what [`connect`](Self::connect) gave.
+    fn disconnect<'a>(&self, events: impl Iterator<Item = &'a (EventFd, u32)>) {
+        let mut routes = lock(&self.routes);
+        for (event, number) in events {
+            // It has been registered, so this cannot fail; and there is nobody to tell.
+            let _ = self.vm.unregister_irqfd(event, *number);
+            routes.remove(number);
+        }
+    }
+
+    /// A pair of eventfds for pin `index` of those for INTx.
+    fn connect_pin(&self, index: u8) -> Result<IntxEventFds, VmError> {
+        let make = || EventFd::new(EFD_NONBLOCK).map_err(no_event);
+        let events = IntxEventFds { assert: make()?, acknowledged: make()? };
+        self.vm
+            .register_irqfd_with_resample(&events.assert, &events.acknowledged, intx_pin(index))
+            .map_err(VmError::kvm(CONNECT))?;
+        Ok(events)
+    }
+
+    fn disconnect_pin(&self, index: u8, events: &IntxEventFds) {
+        let _ = self.vm.unregister_irqfd(&events.assert, intx_pin(index));
+    }
+
+    /// Counts a function in or out of those that assert pin `index`, and sets the pin.
+    fn assert_pin(&self, index: u8, asserted: bool) {
+        let Some(count) = self.asserted.get(usize::from(index)) else { return };
+        let mut count = lock(count);
+        let before = *count;
+        *count = if asserted { before + 1 } else { before.saturating_sub(1) };
+        if (before == 0) != (*count == 0) {
+            let set = self.vm.set_irq_line(intx_pin(index), asserted);
+            self.faults.check(set.map_err(VmError::kvm("set an interrupt pin")));
+        }
     }
 
     fn reroute(&self, number: u32, message: MsiMessage) -> Result<(), VmError> {
@@ -147,96 +190,18 @@ impl Interrupts {
     }
 }
 
+const CONNECT: &str = "connect an eventfd to an interrupt";
+
+fn no_event(error: io::Error) -> VmError {
+    VmError::Kvm { what: CONNECT, error }
+}
+
+/// The pin of the I/O APIC that is number `index` of those for INTx.
+fn intx_pin(index: u8) -> u32 {
+    u32::from(FIRST_INTX_PIN + index % INTX_PINS)
+}
+
 fn halves(value: u64) -> (u32, u32) {
     let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
     (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
-}
-
-/// A function's messages.
-struct Messages {
-    interrupts: Arc<Interrupts>,
-    vectors: Mutex<BTreeMap<u16, Vector>>,
-}
-
-#[derive(Default)]
-struct Vector {
-    message: MsiMessage,
-    event: Option<(EventFd, u32)>,
-}
-
-impl MsiSink for Messages {
-    fn update(&self, vector: u16, message: MsiMessage, masked: bool) {
-        // A masked vector's message need not be routed: nobody sends it.
-        if masked {
-            return;
-        }
-        let mut vectors = lock(&self.vectors);
-        let vector = match vectors.entry(vector) {
-            Entry::Vacant(vacant) => vacant.insert(Vector { message, event: None }),
-            Entry::Occupied(occupied) => {
-                let vector = occupied.into_mut();
-                if vector.message == message {
-                    return;
-                }
-                vector.message = message;
-                vector
-            }
-        };
-        if let Some((_, number)) = &vector.event {
-            self.interrupts.faults.check(self.interrupts.reroute(*number, message));
-        }
-    }
-
-    fn trigger(&self, vector: u16) {
-        let vectors = lock(&self.vectors);
-        let Some(vector) = vectors.get(&vector) else { return };
-        match &vector.event {
-            // An eventfd is full at 2^64 - 2, so this succeeds.
-            Some((event, _)) => drop(event.write(1)),
-            None => drop(self.interrupts.faults.check(self.interrupts.send(vector.message))),
-        }
-    }
-
-    fn event(&self, vector: u16) -> Option<EventFd> {
-        if self.interrupts.path == Path::Trap {
-            return None;
-        }
-        let mut vectors = lock(&self.vectors);
-        let vector = vectors.entry(vector).or_default();
-        if vector.event.is_none() {
-            vector.event = self.interrupts.faults.check(self.interrupts.connect(vector.message));
-        }
-        vector.event.as_ref()?.0.try_clone().ok()
-    }
-}
-
-/// A function's INTx pin. Functions share the machine's pins, so each keeps its own level.
-///
-/// A level is set by ioctl on either path, by whichever thread changes it. An irqfd has no level: it
-/// raises a pin for an instant, or (with a resampling eventfd) until the guest acknowledges it, and
-/// then has to be told again. A device that says when its line falls would have to be made to forget
-/// that. What it would save is the ioctl of a thread that is not the vCPU's.
-struct Pin {
-    interrupts: Arc<Interrupts>,
-    index: u8,
-    level: Mutex<bool>,
-}
-
-impl IntxLine for Pin {
-    fn set_level(&self, asserted: bool) {
-        let mut level = lock(&self.level);
-        let Some(count) = self.interrupts.asserted.get(usize::from(self.index)) else { return };
-        if *level == asserted {
-            return;
-        }
-        *level = asserted;
-        let mut count = lock(count);
-        let before = *count;
-        *count = if asserted { before + 1 } else { before.saturating_sub(1) };
-        if (before == 0) != (*count == 0) {
-            let pin = u32::from(FIRST_INTX_PIN + self.index);
-            let set = self.interrupts.vm.set_irq_line(pin, asserted);
-            self.interrupts.faults.check(set.map_err(VmError::kvm("set an interrupt pin")));
-        }
-    }
 }

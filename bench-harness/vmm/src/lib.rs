@@ -1,22 +1,27 @@
-//! A small KVM virtual machine monitor for one freestanding guest, and the in-process stand-in for
-//! hosts without KVM.
+//! A small KVM virtual machine monitor, and the in-process stand-in for hosts without KVM.
 //!
-//! [`Vm`] boots an ELF image by PVH, gives it PCI functions, and counts what they cost: [`Path`]
-//! says whether KVM's eventfds and read-only memory may save exits. [`probe`] tells what this host
-//! can do.
+//! [`Vm`] boots a freestanding image by PVH, gives it PCI functions, and counts what they cost: [`Path`]
+//! says whether KVM's eventfds and mapped registers may save exits. [`LinuxVm`] does the same for a stock
+//! Linux kernel, with what that needs of a PC. [`probe`] tells what this host can do.
 
+mod acpi;
 mod boot;
 mod bus;
+mod chipset;
+mod cpu;
 mod error;
 pub mod in_process;
 mod interrupts;
+mod linux;
 mod ports;
 mod probe;
 mod sys;
 mod vcpu;
 mod vm;
 
+pub use cpu::Exits;
 pub use error::{Registers, VmError};
+pub use linux::{LINUX_CPUS_MAX, LinuxConfig, LinuxEnd, LinuxHandle, LinuxImage, LinuxVm};
 pub use probe::{Capability, Probe, probe};
-pub use vcpu::{Exits, Measured};
+pub use vcpu::Measured;
 pub use vm::{Path, Run, Vm, VmConfig};

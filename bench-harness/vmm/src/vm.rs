@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use kvm_ioctls::{Kvm, VmFd};
+use kvm_ioctls::{DeviceFd, VmFd};
 use paraslot_device::executor::pin_to;
 use paraslot_device::{Executor, Host};
 use paraslot_pci::{Bdf, SharedDevice};
@@ -15,9 +15,10 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::signal::Killable;
 
 use crate::bus::Bus;
+use crate::cpu::{Cpu, Exits, kick_signal};
 use crate::interrupts::{Faults, Interrupts};
-use crate::ports::Ports;
-use crate::vcpu::{Control, Ended, Exits, Measured, Report, Vcpu, kick_signal};
+use crate::ports::{PORTS, Ports};
+use crate::vcpu::{Control, Ended, Measured, Report, Vcpu};
 use crate::{VmError, boot, probe};
 
 /// How the guest and the devices reach each other.
@@ -82,7 +83,7 @@ pub struct Vm {
     interrupts: Arc<Interrupts>,
     faults: Arc<Faults>,
     ports: Arc<Ports>,
-    _vm: Arc<VmFd>,
+    vm: Arc<VmFd>,
     memory: Arc<GuestMemoryMmap>,
     vcpu_cpu: Option<usize>,
     tsc_hz: u64,
@@ -96,25 +97,26 @@ impl Vm {
     pub fn new(config: &VmConfig) -> Result<Self, VmError> {
         let kvm = probe::open()?;
         probe::check(&kvm, config.path == Path::Event)?;
-        let vm = Arc::new(make(&kvm).map_err(VmError::kvm("make a virtual machine"))?);
+        let vm = Arc::new(boot::make(&kvm)?);
         boot::chips(&vm)?;
         let (memory, slots) = boot::memory(&vm, config.memory_bytes)?;
         let fd = vm.create_vcpu(0).map_err(VmError::kvm("make a vCPU"))?;
-        let tsc_hz = u64::from(boot::cpuid(&kvm, &fd)?) * 1000;
+        let tsc_hz = u64::from(boot::cpuid(&kvm, &fd, 0)?) * 1000;
 
         let faults = Arc::new(Faults::default());
         let interrupts = Arc::new(Interrupts::new(vm.clone(), config.path, faults.clone()));
         let ports = Arc::new(Ports::default());
+        let bus = Arc::new(Bus::new(vm.clone(), config.path, slots)?);
+        PORTS.into_iter().try_for_each(|range| bus.add_ports(range, ports.clone()))?;
         let vcpu = Vcpu {
-            fd,
-            bus: Bus::new(vm.clone(), config.path, &ports, slots)?,
+            cpu: Cpu { fd, bus },
             ports: ports.clone(),
             interrupts: interrupts.clone(),
             count_messages: config.path == Path::Trap,
         };
         let vcpu_cpu = config.vcpu_cpu;
         let vcpu = Some(vcpu);
-        Ok(Self { vcpu, interrupts, faults, ports, _vm: vm, memory, vcpu_cpu, tsc_hz })
+        Ok(Self { vcpu, interrupts, faults, ports, vm, memory, vcpu_cpu, tsc_hz })
     }
 
     /// Frequency of the guest's time stamp counter in Hz, 0 if KVM does not tell.
@@ -142,7 +144,15 @@ impl Vm {
     /// # Errors
     /// When the address is taken or none, or KVM has no room for the function's doorbells.
     pub fn plug(&mut self, bdf: Bdf, device: SharedDevice) -> Result<(), VmError> {
-        self.vcpu_mut()?.bus.plug(bdf, device)
+        self.vcpu_mut()?.cpu.bus.plug(bdf, device)
+    }
+
+    /// KVM's VFIO device, for functions of the host that are passed through.
+    ///
+    /// # Errors
+    /// When this KVM has none.
+    pub fn vfio(&self) -> Result<DeviceFd, VmError> {
+        boot::vfio(&self.vm)
     }
 
     /// Loads an ELF image with a PVH entry point, and points the vCPU at it.
@@ -151,7 +161,7 @@ impl Vm {
     /// When the image or the command line is not valid or does not fit.
     pub fn load(&mut self, image: &[u8], command_line: &str) -> Result<(), VmError> {
         let memory = self.memory.clone();
-        boot::load(&memory, &self.vcpu_mut()?.fd, image, command_line)
+        boot::load(&memory, &self.vcpu_mut()?.cpu.fd, image, command_line)
     }
 
     /// Runs the guest until it writes its exit port, for `limit` at most.
@@ -240,20 +250,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Makes a virtual machine. KVM gives up on that (EINTR) whenever the kernel has something to do for
-/// this thread, be it no signal but the clean-up of an io_uring; so it is asked again, within reason.
-fn make(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
-    const TRIES: usize = 100;
-    let mut made = kvm.create_vm();
-    for _ in 1..TRIES {
-        match &made {
-            Err(error) if error.errno() == libc::EINTR => made = kvm.create_vm(),
-            _ => break,
-        }
-    }
-    made
 }
 
 /// Passes marks on until the vCPU's thread is done or the time is up. The vCPU may be waiting for an

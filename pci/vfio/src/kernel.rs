@@ -23,7 +23,7 @@ use vfio_bindings::bindings::vfio::{
 };
 use vfio_ioctls::{VfioDevice, VfioError as CrateError, VfioRegionInfoCap};
 use vmm_sys_util::eventfd::EventFd;
-use vmm_sys_util::ioctl::{ioctl, ioctl_with_mut_ref, ioctl_with_ref};
+use vmm_sys_util::ioctl::{ioctl, ioctl_with_mut_ref, ioctl_with_ptr};
 use vmm_sys_util::ioctl_io_nr;
 
 use crate::borrow::Borrowed;
@@ -132,8 +132,10 @@ impl Kernel {
         // SAFETY: the words are what `vfio_irq_set` consists of, followed by as many descriptors as it
         // says (none without VFIO_IRQ_SET_DATA_EVENTFD), and its first word is their length.
         let result =
-            unsafe { ioctl_with_ref(&self.opened.device, VFIO_DEVICE_SET_IRQS(), &words[0]) };
-        check_ioctl(result)
+            unsafe { ioctl_with_ptr(&self.opened.device, VFIO_DEVICE_SET_IRQS(), words.as_ptr()) };
+        check_ioctl(result)?;
+        // A positive answer is how many vectors there could be had; none is set up then.
+        if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ENOSPC)) }
     }
 }
 

@@ -2,6 +2,7 @@
 #![expect(dead_code, reason = "each test program uses a part")]
 
 pub(crate) mod device;
+pub(crate) mod kernel;
 pub(crate) mod program;
 
 use std::time::Duration;
