@@ -14,13 +14,19 @@ use acpi_tables::rsdp::Rsdp;
 use acpi_tables::xsdt::XSDT;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::VmError;
+use crate::{VmError, chipset};
 
 /// Where the tables are, and where that ends: a PC's firmware is here, and a guest that is not told
 /// looks here for them (5.2.5.1). The memory map has to say that it is taken.
 pub(crate) const TABLES: (u64, u64) = (0xe_0000, 0x10_0000);
 /// The root pointer.
 pub(crate) const RSDP: u64 = TABLES.0;
+
+/// Where a PC's firmware is entered in real mode.
+///
+/// Linux ends there when it resets a machine with hardware-reduced ACPI: it takes for granted that such
+/// a machine has UEFI, asks that instead of the reset register, and if there is none, enters the BIOS.
+const RESET_VECTOR: u64 = TABLES.1 - 16;
 
 /// Memory-mapped registers of the interrupt controllers.
 const LOCAL_APIC: u32 = 0xfee0_0000;
@@ -43,7 +49,8 @@ pub(crate) struct Platform {
     pub(crate) pci64: (u64, u64),
 }
 
-/// Writes the tables to [`TABLES`], the root pointer first.
+/// Writes the tables to [`TABLES`], the root pointer first, and all the firmware there is to the end of
+/// it: what resets the machine.
 ///
 /// # Errors
 /// When there is no memory there.
@@ -62,7 +69,15 @@ pub(crate) fn write(memory: &GuestMemoryMmap, platform: &Platform) -> Result<(),
     listed.iter().for_each(|table| xsdt.add_entry(table.0));
     let xsdt = tables.add(&bytes(&xsdt))?;
 
-    tables.put(&bytes(&Rsdp::new(OEM_ID, xsdt.0)), root)
+    tables.put(&bytes(&Rsdp::new(OEM_ID, xsdt.0)), root)?;
+    tables.put(&firmware(), GuestAddress(RESET_VECTOR))
+}
+
+/// In real mode: writes the reset register, and waits for the end.
+fn firmware() -> [u8; 9] {
+    let [low, high] = chipset::RESET.to_le_bytes();
+    // mov dx, RESET; mov al, RESET_VALUE; out dx, al; hlt; jmp to the hlt
+    [0xba, low, high, 0xb0, chipset::RESET_VALUE, 0xee, 0xf4, 0xeb, 0xfd]
 }
 
 fn bytes(table: &dyn Aml) -> Vec<u8> {
@@ -81,7 +96,7 @@ impl Tables<'_> {
     fn reserve(&mut self, len: usize) -> Result<GuestAddress, VmError> {
         let start = self.next;
         let end = u64::try_from(len).ok().and_then(|len| start.checked_add(len));
-        let end = end.filter(|end| *end <= TABLES.1);
+        let end = end.filter(|end| *end <= RESET_VECTOR);
         self.next = end
             .and_then(|end| end.checked_next_multiple_of(ALIGNMENT))
             .ok_or(VmError::Missing("room for the ACPI tables"))?;

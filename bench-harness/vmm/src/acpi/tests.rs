@@ -2,7 +2,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::dsdt::{PCI32, intx_gsi};
 use super::{IO_APIC, LOCAL_APIC, Platform, RSDP, TABLES, write};
-use crate::boot;
+use crate::{boot, chipset};
 
 const PLATFORM: Platform = Platform { cpus: 3, pci64: (1 << 40, (1 << 41) - 1) };
 
@@ -186,6 +186,16 @@ fn the_dsdt_has_the_machines_devices() {
     assert!(find(&dsdt, b"C003").is_none());
     // S5: sleep type 5.
     assert!(find(&dsdt, b"_S5_\x12\x07\x04\x0a\x05\0\0\0").is_some());
+}
+
+/// Linux resets a machine with hardware-reduced ACPI by entering its BIOS.
+#[test]
+fn the_bios_resets_the_machine() {
+    let memory = written(&PLATFORM);
+    let code = bytes(&memory, 0xf_fff0, 16);
+    // mov dx, 0x602; mov al, 1; out dx, al; hlt; jmp -3
+    assert_eq!(code[..9], [0xba, 0x02, 0x06, 0xb0, 0x01, 0xee, 0xf4, 0xeb, 0xfd]);
+    assert_eq!((chipset::RESET, chipset::RESET_VALUE), (0x602, 1));
 }
 
 #[test]

@@ -154,7 +154,7 @@ mod tests {
             (64 + 33, 1, "cut short"),
             (64 + 26, 0x0f, "segments"),
             (64 + 31, 0xff, "needs memory"),
-            (64 + 47, 0xff, "segments"),
+            (64 + 47, 0xff, "needs memory"),
             (64 + 42, 0x40, "needs memory up to 0x501000"),
             (120 + 15, 0x80, "cut short"),
         ] {
