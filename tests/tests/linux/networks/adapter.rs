@@ -1,0 +1,170 @@
+//! The adapters of a test.
+
+use std::sync::{Arc, Mutex};
+
+use paraslot_backends::block::BlockBackend;
+use paraslot_backends::net::{NetStatistics, TapBackend, TapOptions};
+use paraslot_e1000::E1000;
+use paraslot_pci::SharedDevice;
+use paraslot_virtio_blk::VirtioBlk;
+use paraslot_virtio_net::VirtioNet;
+use paraslot_virtio_pci::VirtioPci;
+use paraslot_vmxnet3::Vmxnet3;
+
+use super::far_end::{FarEnd, MTU};
+use crate::guest::{GuestHost, Machine};
+
+/// The slot of the disk with the tools.
+const TOOLS_SLOT: u8 = 2;
+
+/// Kinds of adapters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    VirtioNet,
+    Vmxnet3,
+    E1000,
+}
+
+impl Kind {
+    /// The driver, and the module that it is in.
+    pub(crate) fn driver(self) -> &'static str {
+        match self {
+            Self::VirtioNet => "virtio_net",
+            Self::Vmxnet3 => "vmxnet3",
+            Self::E1000 => "e1000",
+        }
+    }
+
+    /// By what the driver gets interrupts, if the kernel lets it.
+    pub(crate) fn vectors(self) -> &'static str {
+        if self == Self::E1000 { "intx" } else { "msix" }
+    }
+
+    /// Another kind.
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::VirtioNet => Self::E1000,
+            Self::Vmxnet3 => Self::VirtioNet,
+            Self::E1000 => Self::Vmxnet3,
+        }
+    }
+}
+
+/// An adapter, and the far end of its cable.
+pub(crate) struct Adapter {
+    pub(crate) kind: Kind,
+    pub(crate) slot: u8,
+    pub(crate) number: u8,
+    queues: u16,
+    pub(crate) far: FarEnd,
+    set_link: Box<dyn Fn(bool) + Send>,
+    statistics: Box<dyn Fn() -> NetStatistics + Send>,
+}
+
+fn share(device: impl paraslot_pci::PciDevice + 'static) -> SharedDevice {
+    Arc::new(Mutex::new(device))
+}
+
+fn address(number: u8) -> [u8; 6] {
+    [2, 0, 0, 0, 9, number]
+}
+
+impl Adapter {
+    /// Plugs an adapter in, on network `number`, with so many pairs of queues.
+    pub(crate) fn plug(
+        machine: &mut Machine<'_>,
+        kind: Kind,
+        slot: u8,
+        number: u8,
+        queues: u16,
+    ) -> Self {
+        let far = FarEnd::new(number, queues);
+        let options = TapOptions { queues, ..TapOptions::new(far.name()) };
+        let backend = Arc::new(TapBackend::open(&options).expect("the interface"));
+        let mac = address(number);
+        let (mut set_link, mut statistics) = (None, None);
+        machine.plug(slot, |host| {
+            macro_rules! keep {
+                ($control:expr) => {{
+                    let (link, counts) = ($control, $control);
+                    set_link = Some(Box::new(move |up| link.set_link(up)) as _);
+                    statistics = Some(Box::new(move || counts.statistics()) as _);
+                }};
+            }
+            match kind {
+                Kind::VirtioNet => {
+                    let options = paraslot_virtio_net::Options {
+                        mac,
+                        queue_pairs: queues,
+                        mtu: Some(MTU),
+                        ..Default::default()
+                    };
+                    let device = VirtioNet::new(backend, &options).expect("an adapter");
+                    keep!(device.control());
+                    share(VirtioPci::new(device, host).expect("a function"))
+                }
+                Kind::Vmxnet3 => {
+                    let options =
+                        paraslot_vmxnet3::Options { queues, ..paraslot_vmxnet3::Options::new(mac) };
+                    let device = Vmxnet3::new(backend, options, host).expect("an adapter");
+                    keep!(device.control());
+                    share(device)
+                }
+                Kind::E1000 => {
+                    let options = paraslot_e1000::Options::new(mac);
+                    let device = E1000::new(backend, options, host).expect("an adapter");
+                    keep!(device.control());
+                    share(device)
+                }
+            }
+        });
+        let set_link = set_link.expect("a control");
+        let statistics = statistics.expect("a control");
+        Self { kind, slot, number, queues, far, set_link, statistics }
+    }
+
+    /// Its address, as the guest writes it.
+    pub(crate) fn mac(&self) -> String {
+        address(self.number).map(|byte| format!("{byte:02x}")).join(":")
+    }
+
+    /// What scripts are told of it.
+    pub(crate) fn variables(&self, vectors: &str) -> String {
+        let &Self { kind, slot, number, queues, .. } = self;
+        let (driver, mac) = (kind.driver(), self.mac());
+        format!(
+            "tools={TOOLS_SLOT:02x} driver={driver} module={driver} slot={slot:02x} mac={mac} \
+             number={number} vectors={vectors} queues={queues}\n"
+        )
+    }
+
+    /// Does what a script asks for.
+    pub(crate) fn answer(&mut self, word: &str) -> String {
+        match word {
+            "link up" => (self.set_link)(true),
+            "link down" => (self.set_link)(false),
+            _ => {
+                let answer = self.far.answer(word);
+                return answer.unwrap_or_else(|| panic!("the script asks for {word}"));
+            }
+        }
+        "done".into()
+    }
+
+    /// The adapter has not found fault with what the driver did, nor has its backend.
+    pub(crate) fn check(&self) {
+        let seen = (self.statistics)();
+        assert_eq!(seen.send_errors + seen.send_invalid + seen.send_no_buffers, 0, "{seen:?}");
+        assert_eq!(seen.receive_errors, 0, "{seen:?}");
+    }
+}
+
+/// A disk with the tools.
+pub(crate) fn plug_tools(machine: &mut Machine<'_>) {
+    let disk = machine.tools();
+    let make = |disk: Arc<dyn BlockBackend>, host: GuestHost| {
+        let device = VirtioBlk::new(disk, &Default::default()).expect("a disk");
+        share(VirtioPci::new(device, host).expect("a function"))
+    };
+    machine.plug(TOOLS_SLOT, |host| make(disk, host));
+}
