@@ -57,14 +57,17 @@ ip link set lo up
 mount -t configfs configfs /sys/kernel/config 2>/dev/null
 
 # The output goes through a port that changes no byte. A pipe stands before it, since a port is open
-# once and programs open their standard output anew.
+# once and programs open their standard output anew. What comes in by it is there to wake the machine.
 for name in /sys/class/virtio-ports/*/name; do
     [ "$(cat "$name")" = output ] && port=$(basename "$(dirname "$name")")
 done
 [ -c "/dev/$port" ] || give_up "no port for the output"
 mkfifo /output
-cat /output >"/dev/$port" &
+exec 7<>"/dev/$port"
+cat <&7 >/dev/null &
+cat /output >&7 &
 writer=$!
+exec 7>&-
 
 cp /job/command /r/run/testbed/command
 # Not busybox's shell, which would take its own programs before the host's.

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,6 +25,14 @@ const KERNEL_LINE: &str = "console=ttyS0 quiet panic=-1 intel_iommu=on iommu=pt 
 const INITRD: &str = "initrd";
 const CONSOLE: &str = "console";
 const LOG: &str = "qemu";
+
+/// How long the machine's CPU sleeps through an interrupt at most.
+///
+/// QEMU's emulation of SVM changes the flags of pending interrupts without the lock that its timers hold
+/// when they set them. So each entry into a guest and each exit from one may lose an interrupt that comes
+/// just then, and if it was the timer's, an idle machine sleeps for ever: its local APIC still holds the
+/// request. Any other interrupt has QEMU look at that again, and a byte sent to it is one.
+const PULSE: Duration = Duration::from_millis(100);
 
 /// How much of the machine's last words an error has, in bytes.
 const LAST_WORDS: usize = 2000;
@@ -89,9 +97,12 @@ impl Machine<'_> {
         let log = self.folder.join(LOG);
         let errors = fs::File::create(&log).map_err(Error::path("create", &log))?;
         let mut command = self.command(&inside);
-        // Its standard input stays open: the end of it would close the port that the output comes by.
+        // The way in of the port that the output comes by.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
         let mut qemu = Qemu(process::spawn(&mut command).map_err(Error::io("start QEMU"))?);
+        if let Some(input) = qemu.0.stdin.take() {
+            thread::spawn(move || pulse(input));
+        }
         if !self.collect(&mut qemu, deadline, output)? {
             return Ok(None);
         }
@@ -228,6 +239,13 @@ impl Machine<'_> {
             .arg(self.folder.join(INITRD));
         command.args(["-append", KERNEL_LINE]).args(&self.job.devices);
         command
+    }
+}
+
+/// Sends a byte every now and then, until there is nobody to send it to.
+fn pulse(mut input: ChildStdin) {
+    while input.write_all(&[0]).is_ok() {
+        thread::sleep(PULSE);
     }
 }
 
