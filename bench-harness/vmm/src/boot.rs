@@ -278,3 +278,50 @@ fn registers(vcpu: &VcpuFd, entry: GuestAddress) -> Result<(), VmError> {
     let general = kvm_regs { rip: entry.0, rbx: START_INFO.0, rflags: 2, ..Default::default() };
     vcpu.set_regs(&general).map_err(VmError::kvm("set the vCPU's registers"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A leaf with all bits set, as vCPU `id` sees it.
+    fn described(function: u32, id: u8) -> kvm_cpuid_entry2 {
+        let ones = u32::MAX;
+        let mut entry = kvm_cpuid_entry2 { function, ..Default::default() };
+        (entry.eax, entry.ebx, entry.ecx, entry.edx) = (ones, ones, ones, ones);
+        describe(&mut entry, id, true);
+        entry
+    }
+
+    #[test]
+    fn each_cpu_is_a_package_with_its_own_number() {
+        for id in [0, 1, 200] {
+            let number = u32::from(id);
+            let basic = described(1, id);
+            // Its APIC ID, one logical processor, and the line size as it was.
+            assert_eq!(basic.ebx, number << 24 | 1 << 16 | 0xffff);
+            // Not several threads in a package.
+            assert_eq!(basic.edx & 1 << 28, 0);
+            for leaf in [0xb, 0x1f] {
+                let topology = described(leaf, id);
+                assert_eq!((topology.eax, topology.edx), (0, number));
+            }
+            // Caches are shared by nobody.
+            assert_eq!((described(4, id).eax >> 14, described(0x8000_001d, id).eax >> 14), (0, 0));
+            let extended = described(0x8000_001e, id);
+            assert_eq!((extended.eax, extended.ebx, extended.ecx), (number, number, 0));
+            assert_eq!(described(0x8000_0008, id).ecx, 0);
+        }
+    }
+
+    #[test]
+    fn what_kvm_does_itself_is_shown_if_it_does() {
+        let leaf = |deadline| {
+            let mut entry = kvm_cpuid_entry2 { function: 1, ..Default::default() };
+            describe(&mut entry, 0, deadline);
+            entry.ecx
+        };
+        assert_eq!((leaf(false), leaf(true)), (1 << 31, 1 << 31 | 1 << 24));
+        // Others stay as they are.
+        assert_eq!(described(7, 3).ebx, u32::MAX);
+    }
+}

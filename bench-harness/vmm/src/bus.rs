@@ -351,8 +351,11 @@ impl Bus {
             };
             match map_window(&self.vm, slot, &*window.pages) {
                 Ok(()) => placed.slots.push(slot),
-                // The guest has put the BAR over memory: memory it is, and no access comes here.
-                Err(error) if error.errno() == libc::EEXIST => free_slots.push(number),
+                // The guest has put the BAR over memory: memory it is, and no access comes here. Or it is
+                // beyond what its CPU can address, as while it is sized with all bits set.
+                Err(error) if matches!(error.errno(), libc::EEXIST | libc::EINVAL) => {
+                    free_slots.push(number);
+                }
                 Err(error) => return Err(VmError::kvm("map a register window")(error)),
             }
         }

@@ -6,7 +6,7 @@ mod pin;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use kvm_bindings::{
     KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KvmIrqRouting,
@@ -35,14 +35,24 @@ const NUMBERS: u32 = 4096;
 
 /// The first thing that went wrong where there was nobody to tell.
 #[derive(Default)]
-pub(crate) struct Faults(Mutex<Option<VmError>>);
+pub(crate) struct Faults {
+    first: Mutex<Option<VmError>>,
+    alarm: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
 
 impl Faults {
+    /// Has `alarm` called for each of them from now on. Only the first such call counts.
+    pub(crate) fn on_fault(&self, alarm: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.alarm.set(alarm);
+    }
     pub(crate) fn add(&self, error: VmError) {
-        lock(&self.0).get_or_insert(error);
+        lock(&self.first).get_or_insert(error);
+        if let Some(alarm) = self.alarm.get() {
+            alarm();
+        }
     }
     pub(crate) fn take(&self) -> Option<VmError> {
-        lock(&self.0).take()
+        lock(&self.first).take()
     }
     fn check<T>(&self, result: Result<T, VmError>) -> Option<T> {
         result.map_err(|error| self.add(error)).ok()
@@ -67,15 +77,20 @@ pub(crate) struct Interrupts {
 }
 
 impl Interrupts {
-    pub(crate) fn new(vm: Arc<VmFd>, path: Path, faults: Arc<Faults>) -> Self {
-        Self {
+    /// Interrupts of a machine whose controllers have been made. Pins lead to the I/O APIC alone: the
+    /// PC/AT controllers, to which KVM leads the first sixteen as well, are not part of these machines.
+    /// Guests do not set them up, and after a reset would get what had gathered there.
+    pub(crate) fn new(vm: Arc<VmFd>, path: Path, faults: Arc<Faults>) -> Result<Self, VmError> {
+        let interrupts = Self {
             vm,
             path,
             faults,
             sent: AtomicU64::new(0),
             routes: Mutex::default(),
             asserted: Default::default(),
-        }
+        };
+        interrupts.publish(&BTreeMap::new())?;
+        Ok(interrupts)
     }
 
     /// Messages sent by ioctl so far.
@@ -97,8 +112,13 @@ impl Interrupts {
         let (address_lo, address_hi) = halves(message.address);
         let msi = kvm_msi { address_lo, address_hi, data: message.data, ..Default::default() };
         self.sent.fetch_add(1, Ordering::Relaxed);
-        // Not delivered (because the local APIC is off) is no error.
-        self.vm.signal_msi(msi).map(drop).map_err(VmError::kvm("send a message"))
+        match self.vm.signal_msi(msi) {
+            // Not delivered is no error: the guest has turned the local APIC off, or there is none of
+            // that number. KVM says so with 0 or -1, which is also this.
+            Ok(_) => Ok(()),
+            Err(error) if error.errno() == libc::EPERM => Ok(()),
+            Err(error) => Err(VmError::kvm("send a message")(error)),
+        }
     }
 
     /// An eventfd that sends `message`, and its global interrupt number.
@@ -123,6 +143,7 @@ impl Interrupts {
         for (event, number) in events {
             // It has been registered, so this cannot fail; and there is nobody to tell.
             let _ = self.vm.unregister_irqfd(event, *number);
+            // KVM hears of that with the next change: nothing leads to the number any more.
             routes.remove(number);
         }
     }

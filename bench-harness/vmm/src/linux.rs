@@ -170,12 +170,19 @@ impl LinuxVm {
         }
 
         let faults = Arc::new(Faults::default());
-        let interrupts = Arc::new(Interrupts::new(vm.clone(), config.path, faults.clone()));
+        let interrupts = Arc::new(Interrupts::new(vm.clone(), config.path, faults.clone())?);
         let exits = cpus.iter().map(|_| ExitCounts::default()).collect();
         let chips = ChipState::save(&vm)?;
         let pci64 = pci64_window(&kvm, &memory)?;
         let ending = Ending::default();
         let shared = Arc::new(Shared { bus, serial, power, events, exits, ending, vm, memory });
+        let weak = Arc::downgrade(&shared);
+        faults.on_fault(Box::new(move || {
+            // The guest waits for what has failed, perhaps for ever. The run ends with the fault.
+            if let Some(shared) = weak.upgrade() {
+                shared.ending.set(Ok(LinuxEnd::Stopped));
+            }
+        }));
         let vcpu_cpus = config.vcpu_cpus.clone();
         Ok(Self { cpus, chips, interrupts, faults, vcpu_cpus, pci64, shared })
     }
@@ -298,10 +305,11 @@ impl LinuxVm {
         self.cpus.iter().try_for_each(|vcpu| vcpu.power_on.restore(&vcpu.cpu.fd))
     }
 
-    /// KVM's VFIO device, for functions of the host that are passed through.
+    /// KVM's VFIO device, for functions of the host that are passed through. A machine has one: it can be
+    /// had once, and for as long as it is kept.
     ///
     /// # Errors
-    /// When this KVM has none.
+    /// When this KVM has none, or it is there already.
     pub fn vfio(&self) -> Result<DeviceFd, VmError> {
         boot::vfio(&self.shared.vm)
     }

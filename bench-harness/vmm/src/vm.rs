@@ -104,7 +104,7 @@ impl Vm {
         let tsc_hz = u64::from(boot::cpuid(&kvm, &fd, 0)?) * 1000;
 
         let faults = Arc::new(Faults::default());
-        let interrupts = Arc::new(Interrupts::new(vm.clone(), config.path, faults.clone()));
+        let interrupts = Arc::new(Interrupts::new(vm.clone(), config.path, faults.clone())?);
         let ports = Arc::new(Ports::default());
         let bus = Arc::new(Bus::new(vm.clone(), config.path, slots)?);
         PORTS.into_iter().try_for_each(|range| bus.add_ports(range, ports.clone()))?;
@@ -147,10 +147,11 @@ impl Vm {
         self.vcpu_mut()?.cpu.bus.plug(bdf, device)
     }
 
-    /// KVM's VFIO device, for functions of the host that are passed through.
+    /// KVM's VFIO device, for functions of the host that are passed through. A machine has one: it can be
+    /// had once, and for as long as it is kept.
     ///
     /// # Errors
-    /// When this KVM has none.
+    /// When this KVM has none, or it is there already.
     pub fn vfio(&self) -> Result<DeviceFd, VmError> {
         boot::vfio(&self.vm)
     }

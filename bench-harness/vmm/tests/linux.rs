@@ -172,10 +172,21 @@ fn the_second_cpu_is_started_by_the_first() {
     let (mut vm, screen) = machine(2, Path::Event);
     for _ in 0..3 {
         // As after power-on it waits, even if it ran before.
-        assert_eq!(run(&mut vm, Kernel::new().start_second().halt()), LinuxEnd::PowerOff);
+        assert_eq!(run(&mut vm, Kernel::new().second_powers_off().halt()), LinuxEnd::PowerOff);
         assert_eq!(screen.take(), b"A");
         vm.reset().unwrap();
     }
+}
+
+// Linux without EFI resets a machine of reduced hardware there.
+#[test]
+fn the_reset_vector_resets_the_machine() {
+    if !kvm() {
+        return;
+    }
+    let (mut vm, _) = machine(2, Path::Event);
+    let kernel = Kernel::new().second_goes_to_the_reset_vector().halt();
+    assert_eq!(run(&mut vm, kernel), LinuxEnd::Reset);
 }
 
 #[test]
@@ -375,4 +386,27 @@ fn kvm_s_vfio_device_is_there_where_kvm_has_it() {
         Ok(_) => {}
         Err(error) => assert!(matches!(error, VmError::Kvm { .. }), "{error}"),
     }
+}
+
+/// The PC/AT interrupt controllers, which the tables say are not there, would keep what they are told
+/// until a guest that does not know of them enables interrupts: at the latest the next one after a reset.
+#[test]
+fn no_interrupt_gathers_where_nobody_looks() {
+    const INTERRUPTS: u16 = 0x3f9;
+    const TRANSMITTER_EMPTY: u8 = 2;
+    const IDENTIFICATION: u16 = 0x3fa;
+    const REQUESTS: [u16; 2] = [0x20, 0xa0];
+    if !kvm() {
+        return;
+    }
+    let (mut vm, screen) = machine(1, Path::Event);
+    vm.handle().power_button();
+    let raised = (0..20).fold(Kernel::new(), |kernel, _| {
+        let kernel = kernel.out8(INTERRUPTS, 0).in8(IDENTIFICATION);
+        kernel.out8(INTERRUPTS, TRANSMITTER_EMPTY)
+    });
+    let kernel = REQUESTS.into_iter().fold(raised, |kernel, port| kernel.in8(port).say_read());
+    assert_eq!(run(&mut vm, kernel.power_off()), LinuxEnd::PowerOff);
+    let said = screen.take();
+    assert_eq!((said[0], said[4]), (0, 0));
 }

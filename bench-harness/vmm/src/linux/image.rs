@@ -253,6 +253,24 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_map_has_all_memory_and_what_is_reserved() {
+        let regions = [(GuestAddress(0), 8 << 20), (GuestAddress(1 << 32), 4 << 20)];
+        let map = memory_map(&GuestMemoryMmap::from_ranges(&regions).unwrap());
+        let entries: Vec<_> = map
+            .iter()
+            .map(|&boot_e820_entry { addr, size, r#type }| (addr, addr + size, r#type))
+            .collect();
+        let expected = [
+            (0, 0xa_0000, USABLE),
+            (0xe_0000, 0x10_0000, ACPI),
+            (0x10_0000, 0x80_0000, USABLE),
+            (0x1_0000_0000, 0x1_0040_0000, USABLE),
+            (0xe000_0000, 0xf000_0000, RESERVED),
+        ];
+        assert_eq!(entries, expected);
+    }
+
+    #[test]
     fn a_bzimage_is_entered_after_its_first_page_fraction() {
         let kernel = try_load(&bzimage(&[1; 100], |_| ()), 4 << 20).unwrap();
         assert_eq!((kernel.entry, kernel.end), (0x10_0200, 0x11_0000));

@@ -132,13 +132,25 @@ impl Kernel {
     }
 
     /// Has the second vCPU say `A` and power off.
-    pub(crate) fn start_second(self) -> Self {
+    pub(crate) fn second_powers_off(self) -> Self {
+        // mov dx, SERIAL; mov al, 'A'; out dx, al; mov dx, SLEEP; mov al, off; out dx, al; hlt
+        self.start_second([
+            0xba, 0xf8, 3, 0xb0, b'A', 0xee, 0xba, 0, 6, 0xb0, 0x34, 0xee, 0xf4, 0, 0, 0,
+        ])
+    }
+
+    /// Has the second vCPU go where a PC starts.
+    pub(crate) fn second_goes_to_the_reset_vector(self) -> Self {
+        // ljmp 0xf000:0xfff0
+        self.start_second([0xea, 0xf0, 0xff, 0, 0xf0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    }
+
+    /// Starts the second vCPU with `code`, in real mode.
+    fn start_second(self, code: [u8; 16]) -> Self {
         const AT: u32 = 0x1000;
-        // In real mode: mov dx, SERIAL; mov al, 'A'; out dx, al; mov dx, SLEEP; mov al, off; out
-        let code = [0xba, 0xf8, 3, 0xb0, b'A', 0xee, 0xba, 0, 6, 0xb0, 0x34, 0xee, 0xf4, 0, 0, 0];
         let words = code.chunks(4).map(|word| u32::from_le_bytes(word.try_into().unwrap()));
-        let kernel =
-            (AT..).step_by(4).zip(words).fold(self, |kernel, (at, word)| kernel.write32(at, word));
+        let places = (AT..).step_by(4);
+        let kernel = places.zip(words).fold(self, |kernel, (at, word)| kernel.write32(at, word));
         kernel
             .write32(APIC_SPURIOUS, 0x1ff)
             .write32(APIC_TARGET, 1 << 24)

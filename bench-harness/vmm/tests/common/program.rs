@@ -49,6 +49,17 @@ impl Program {
         self.emit(&[&[0xba], &u32::from(port).to_le_bytes(), &[0xed]])
     }
 
+    /// `mov edx, port; mov al, value; out dx, al`
+    pub(crate) fn out8(self, port: u16, value: u8) -> Self {
+        self.emit(&[&[0xba], &u32::from(port).to_le_bytes(), &[0xb0, value, 0xee]])
+    }
+
+    /// `mov edx, port; mov ax, value; out dx, ax`
+    pub(crate) fn out16(self, port: u16, value: u16) -> Self {
+        let port = u32::from(port).to_le_bytes();
+        self.emit(&[&[0xba], &port, &[0x66, 0xb8], &value.to_le_bytes(), &[0x66, 0xef]])
+    }
+
     /// `mov edx, port; mov eax, value; out dx, eax`
     pub(crate) fn out32(self, port: u16, value: u32) -> Self {
         let port = u32::from(port).to_le_bytes();
