@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::spec::DeviceSpec;
+use crate::spec::{Plugged, Request};
 
 /// Compares paravirtual and emulated PCI devices inside a KVM guest.
 ///
@@ -26,7 +27,73 @@ pub(crate) enum Command {
     List,
     /// Show what this host can do, and what to do about what it cannot. Ends with status 1 if
     /// measuring under KVM is not possible.
-    Doctor,
+    Doctor(DoctorArgs),
+    /// Boot a Linux guest with these devices, its serial console on this terminal.
+    ///
+    /// The guest ends the program: status 0 when it powers off or Ctrl-A x stops it, 1 if something
+    /// fails. On a terminal Ctrl-A is the key for what the guest is not to get, and Ctrl-A h shows what
+    /// there is. SIGTERM, SIGINT and SIGHUP press the power button, and stop the guest the second time.
+    Boot(BootArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Show all of the host's PCI functions, not only those that could be passed through.
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+}
+
+/// How a guest reaches its devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PathName {
+    /// By eventfds and mapped registers where KVM can.
+    Event,
+    /// By an exit for each access.
+    Trap,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BootArgs {
+    /// The kernel: a bzImage, or an ELF vmlinux.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: PathBuf,
+    /// The initial RAM disk.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) initrd: Option<PathBuf>,
+    /// The kernel's command line, exactly; nothing is added to it.
+    #[arg(long, value_name = "TEXT", default_value = "console=ttyS0")]
+    pub(crate) append: String,
+    /// Memory, in MiB, or with M or G behind it.
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = memory)]
+    pub(crate) memory: u64,
+    /// Processors.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=i64::from(paraslot_vmm::LINUX_CPUS_MAX)))]
+    pub(crate) cpus: u8,
+    /// How the guest reaches its devices.
+    #[arg(long, default_value = "event")]
+    pub(crate) path: PathName,
+    /// End, with status 0, when the guest reboots.
+    #[arg(long)]
+    pub(crate) no_reboot: bool,
+    /// A device, like `virtio-blk,path=disk.img` or `vfio,host=0000:00:05.0`; see `paraslot list`. Each
+    /// is at the next free place on the bus, 00:01.0 first, or at addr=.
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) device: Vec<Plugged>,
+}
+
+/// A size of memory, in bytes.
+fn memory(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.strip_suffix(['G', 'g']) {
+        Some(digits) => (digits, 30),
+        None => (text.strip_suffix(['M', 'm']).unwrap_or(text), 20),
+    };
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number = plain.then(|| digits.parse::<u64>().ok()).flatten();
+    match number.and_then(|number| number.checked_mul(1 << shift)) {
+        // No kernel is smaller, and no processor addresses more.
+        Some(bytes) if (16 << 20..=1 << 46).contains(&bytes) => Ok(bytes),
+        _ => Err("a size is a number of MiB, or one like 512M or 2G, of 16M or more".into()),
+    }
 }
 
 /// Where the devices run.
@@ -57,10 +124,11 @@ pub(crate) struct RunArgs {
     /// Where the devices run: KVM if this host has it, unless told.
     #[arg(long)]
     pub(crate) platform: Option<PlatformName>,
-    /// A device to measure, like `virtio-blk,path=disk.img,direct=on`; see `paraslot list`. Given
-    /// several times, they are compared. Without: all of them, disks on an image of their own.
+    /// A device to measure, like `virtio-blk,path=disk.img,direct=on` or `vfio,host=0000:00:05.0`; see
+    /// `paraslot list`. Given several times, they are compared. Without: all that are ours, disks on an
+    /// image of their own.
     #[arg(long, value_name = "SPEC")]
-    pub(crate) device: Vec<DeviceSpec>,
+    pub(crate) device: Vec<Request>,
     /// Unmeasured start of each run, in milliseconds [default: 50].
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=60_000))]
     pub(crate) warmup: Option<u32>,
@@ -126,7 +194,26 @@ pub(crate) fn refusal(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let paragraph = text.split("\n\n").next().unwrap_or_default();
     let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.trim_start_matches("error: ").to_owned()
+    let line = line.trim_start_matches("error: ").to_owned();
+    match whose(error) {
+        Some(command) => format!("{line}: it is an option of paraslot {command}"),
+        None => line,
+    }
+}
+
+/// The command that has the option which another one refused.
+fn whose(error: &clap::Error) -> Option<String> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg) else { return None };
+    let long = given.strip_prefix("--")?;
+    let long = long.split(['=', ' ']).next()?;
+    let line = CommandLine::command();
+    let has = |command: &&clap::Command| {
+        command.get_arguments().any(|argument| argument.get_long() == Some(long))
+    };
+    line.get_subcommands().find(has).map(|command| command.get_name().to_owned())
 }
 
 #[cfg(test)]
@@ -139,7 +226,6 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound() {
-        use clap::CommandFactory;
         CommandLine::command().debug_assert();
     }
 
@@ -166,6 +252,36 @@ mod tests {
         let expected = Times { warm_up_ms: 0, measure_ms: 7, min_runs: 20, max_runs: 20 };
         assert_eq!(told, expected);
         assert_eq!(times(&["--min-runs", "9"]).max_runs, 9);
+    }
+
+    #[test]
+    fn what_is_booted_has_usual_values() {
+        let Some(Command::Boot(boot)) = parse(&["boot", "--kernel", "k"]).unwrap().command else {
+            panic!("not boot")
+        };
+        assert_eq!((boot.append.as_str(), boot.cpus, boot.no_reboot), ("console=ttyS0", 1, false));
+        assert_eq!((boot.memory, boot.path, boot.initrd), (512 << 20, PathName::Event, None));
+        assert!(parse(&["boot"]).is_err());
+    }
+
+    #[test]
+    fn memory_is_counted_as_it_is_written() {
+        for (text, bytes) in [("512", 512 << 20), ("16m", 16 << 20), ("2G", 2 << 30)] {
+            assert_eq!(memory(text), Ok(bytes));
+        }
+        for text in ["", "M", "15", "-1G", "+32", "1.5G", "2T", "99999999999999G", "1048576G"] {
+            assert!(memory(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_option_of_another_command_is_known_for_it() {
+        let refused = |arguments: &[&str]| refusal(&parse(arguments).unwrap_err());
+        let boot = refused(&["boot", "--kernel", "k", "--quick"]);
+        assert!(boot.ends_with("it is an option of paraslot run"), "{boot}");
+        let run = refused(&["run", "--no-reboot"]);
+        assert!(run.ends_with("it is an option of paraslot boot"), "{run}");
+        assert!(!refused(&["run", "--nonsense"]).contains("option of paraslot"));
     }
 
     #[test]

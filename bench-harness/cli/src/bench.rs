@@ -46,6 +46,8 @@ pub(crate) struct Sample {
     pub(crate) reordered: u64,
     /// What the device says became of its frames.
     pub(crate) network: NetStatistics,
+    /// Bytes of the whole disk; 0 for networks.
+    pub(crate) capacity: u64,
     /// Exits to user space, where they can be counted.
     pub(crate) exits: Option<u64>,
     /// CPU time of the monitor and its guest, where it can be told.

@@ -9,7 +9,7 @@ use paraslot_report::{Completion, Distribution, LatencyCounts, Record, Size};
 use crate::args::Peer;
 use crate::bench::Sample;
 use crate::plan::{Cell, DiskWorkload, NetWorkload, Workload};
-use crate::spec::{self, DeviceSpec};
+use crate::spec::DeviceSpec;
 
 /// What the runs of one cell counted so far.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +89,7 @@ impl Runs {
         let is_net = cell.net().is_some();
         Some(Record {
             device: device.device().name().into(),
-            family: spec::family(device.device()),
+            family: device.family(),
             path: cell.path,
             completion: match cell.completion {
                 Mode::Poll => Completion::Poll,
@@ -188,6 +188,7 @@ mod tests {
             lost: 0,
             reordered: 0,
             network: NetStatistics::default(),
+            capacity: 0,
         }
     }
 
@@ -199,7 +200,8 @@ mod tests {
     fn record_of(filter: &str, samples: &[Sample]) -> Option<Record> {
         let arguments = ["paraslot", "--filter", filter];
         let arguments = crate::args::CommandLine::try_parse_from(arguments).unwrap();
-        let plan = Plan::new(&arguments.run, PlatformName::Kvm).unwrap();
+        let identify = |_| anyhow::bail!("no hardware");
+        let plan = Plan::new(&arguments.run, PlatformName::Kvm, identify).unwrap();
         let mut runs = Runs::default();
         samples.iter().for_each(|sample| runs.add(sample));
         runs.record(&plan.cells[0], &plan.devices[0])

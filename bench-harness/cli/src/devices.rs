@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use paraslot_ahci::{Ahci, DiskOptions};
+use paraslot_ahci::{Ahci, DiskOptions, PacketOptions};
 use paraslot_backends::block::BlockBackend;
 use paraslot_backends::net::{NetBackend, NetStatistics};
 use paraslot_device::{DeviceError, DmaSpace, Host};
@@ -10,7 +10,7 @@ use paraslot_e1000::E1000;
 use paraslot_pci::{PciDevice, SharedDevice};
 use paraslot_protocol::Device;
 use paraslot_pvscsi::Pvscsi;
-use paraslot_scsi::{Address, Bus, BusOptions, Initiator, LogicalUnit};
+use paraslot_scsi::{Address, Bus, BusOptions, CdromOptions, Initiator, LogicalUnit};
 use paraslot_spec::virtio_net::feature;
 use paraslot_virtio_blk::VirtioBlk;
 use paraslot_virtio_net::VirtioNet;
@@ -18,7 +18,7 @@ use paraslot_virtio_pci::VirtioPci;
 use paraslot_virtio_scsi::VirtioScsi;
 use paraslot_vmxnet3::Vmxnet3;
 
-use crate::spec::{DiskSpec, NetSpec};
+use crate::spec::{DiskSpec, Media, NetSpec};
 
 /// A device as a bus takes it.
 fn shared<D: PciDevice + 'static>(device: D) -> SharedDevice {
@@ -50,12 +50,23 @@ pub(crate) fn disk<A: DmaSpace>(
                 request_queues: spec.queues.unwrap_or(1),
                 ..Default::default()
             };
-            let device = VirtioScsi::new(bus(spec, backend)?, &options)?;
+            let device = VirtioScsi::new(bus(unit(spec, backend)?)?, &options)?;
             Ok(shared(VirtioPci::new(device, host)?))
         }
         Device::Pvscsi => {
             let options = paraslot_pvscsi::Options::default();
-            Ok(shared(Pvscsi::new(bus(spec, backend)?, options, host)?))
+            Ok(shared(Pvscsi::new(bus(unit(spec, backend)?)?, options, host)?))
+        }
+        Device::Ahci if spec.media == Media::Cdrom => {
+            let mut drive = PacketOptions::new(unit(spec, backend)?);
+            if let Some(id) = &spec.id {
+                drive.serial.clone_from(id);
+            }
+            let mut options = paraslot_ahci::Options::new([]);
+            if let Some(port) = options.ports.first_mut() {
+                *port = Some(drive.into());
+            }
+            Ok(shared(Ahci::new(options, host)?))
         }
         Device::Ahci => {
             let mut disk = DiskOptions::new(backend);
@@ -68,21 +79,32 @@ pub(crate) fn disk<A: DmaSpace>(
     }
 }
 
-/// A bus with one disk, the first of the first target.
-fn bus(spec: &DiskSpec, backend: Arc<dyn BlockBackend>) -> Result<Bus, DeviceError> {
+/// A disk, or a CD-ROM drive with the image in it, as SCSI has them.
+fn unit(spec: &DiskSpec, backend: Arc<dyn BlockBackend>) -> Result<Arc<LogicalUnit>, DeviceError> {
+    if spec.media == Media::Cdrom {
+        let mut options = CdromOptions::new(Some(backend));
+        if let Some(id) = &spec.id {
+            options.identity.serial.clone_from(id);
+        }
+        return LogicalUnit::cdrom(options);
+    }
     let mut options = paraslot_scsi::DiskOptions::new(backend);
     options.read_only = spec.read_only;
     if let Some(id) = &spec.id {
         options.identity.serial.clone_from(id);
     }
+    LogicalUnit::disk(options)
+}
+
+/// A bus with one unit, the first of the first target.
+fn bus(unit: Arc<LogicalUnit>) -> Result<Bus, DeviceError> {
     let bus = Bus::new(BusOptions {
         initiator: Initiator("paraslot".into()),
         max_target: 63,
         max_lun: 0,
         autosense: true,
     });
-    bus.attach(Address::default(), LogicalUnit::disk(options)?)
-        .map_err(|error| DeviceError::Config(error.to_string()))?;
+    bus.attach(Address::default(), unit).map_err(|error| DeviceError::Config(error.to_string()))?;
     Ok(bus)
 }
 

@@ -1,5 +1,7 @@
 //! What this host can do, and what to do about what it cannot.
 
+mod passthrough;
+
 use std::{fmt, io};
 
 use paraslot_vmm::{Probe, VmError};
@@ -52,14 +54,20 @@ impl fmt::Display for Finding {
 }
 
 /// What was found.
-pub(crate) struct Report(Vec<Finding>);
+pub(crate) struct Report {
+    findings: Vec<Finding>,
+    /// The host's functions, if there is something to say of them.
+    functions: String,
+}
 
 impl Report {
-    /// Looks at this host.
-    pub(crate) fn look() -> Self {
+    /// Looks at this host; shows all of its functions if `verbose`.
+    pub(crate) fn look(verbose: bool) -> Self {
         let probe = paraslot_vmm::probe();
         let virtualisation = machine::has_virtualisation();
+        let boots = probe.as_ref().ok().map(|probe| boots(probe.hardware_assisted));
         let mut findings = kvm(probe, virtualisation);
+        findings.extend(boots);
         findings.extend([
             nested(machine::is_virtual(), machine::hypervisor_below().as_deref()),
             processors(sys::allowed_cpus().map(|cpus| cpus.len()).unwrap_or(1)),
@@ -72,18 +80,21 @@ impl Report {
             peer(qemu::version()),
             build(cfg!(debug_assertions)),
         ]);
-        Self(findings)
+        let (passthrough, functions) = passthrough::look(verbose);
+        findings.extend(passthrough);
+        Self { findings, functions }
     }
 
     /// Whether measuring under KVM is possible.
     pub(crate) fn usable(&self) -> bool {
-        self.0.iter().all(|finding| finding.health != Health::Bad)
+        self.findings.iter().all(|finding| finding.health != Health::Bad)
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|finding| writeln!(f, "{finding}"))
+        self.findings.iter().try_for_each(|finding| writeln!(f, "{finding}"))?;
+        f.write_str(&self.functions)
     }
 }
 
@@ -121,9 +132,25 @@ fn kvm(probe: Result<Probe, VmError>, virtualisation: Option<bool>) -> Vec<Findi
     findings
 }
 
+/// Whether ordinary kernels boot.
+fn boots(hardware_assisted: bool) -> Finding {
+    const WHAT: &str = "Linux guests";
+    if hardware_assisted {
+        return Finding::new(Health::Good, WHAT, "this KVM boots them: paraslot boot");
+    }
+    let is = "not here: KVM has no SVM or VMX, and interprets a guest's kernel";
+    Finding::new(Health::Poor, WHAT, is)
+        .advise("paraslot boot runs on the test bed: cargo testbed run -- paraslot boot ...")
+}
+
 fn nested(is_virtual: Option<bool>, below: Option<&str>) -> Finding {
     const WHAT: &str = "host";
     match is_virtual {
+        Some(true) if machine::is_emulator(below) => {
+            let is = "emulated (TCG)";
+            Finding::new(Health::Poor, WHAT, is)
+                .advise("times mean little here; exits, doorbells and interrupts are exact")
+        }
         Some(true) => {
             let is = format!("a virtual machine on {}", below.unwrap_or("an unknown hypervisor"));
             Finding::new(Health::Poor, WHAT, is).advise(
@@ -225,14 +252,14 @@ fn build(debug: bool) -> Finding {
 
 /// Whether a file can be served by io_uring.
 fn uring_works() -> bool {
-    use paraslot_backends::block::{Engine, FileBackend, FileOptions};
+    use paraslot_backends::block::{Engine, FileOptions};
     // Any file with a size that is a multiple of the block size will do.
     let Ok(file) = crate::image::TemporaryFile::with(&std::env::temp_dir(), &[0; 4096]) else {
         return false;
     };
     let options =
-        FileOptions { read_only: true, engine: Engine::IoUring, ..FileOptions::new(file.path()) };
-    FileBackend::open(&options).is_ok()
+        FileOptions { read_only: true, engine: Engine::IoUring, ..FileOptions::new("a file") };
+    file.open(&options).is_ok()
 }
 
 #[cfg(test)]
@@ -246,6 +273,8 @@ mod tests {
             kvm(Err(VmError::NoKvm), Some(false)),
             kvm(Err(VmError::Permission), None),
             vec![
+                boots(false),
+                nested(Some(true), Some("TCGTCGTCGTCG")),
                 nested(Some(true), Some("KVMKVMKVM")),
                 processors(1),
                 governor("powersave"),
@@ -269,6 +298,7 @@ mod tests {
     #[test]
     fn what_is_well_needs_no_advice() {
         for finding in [
+            boots(true),
             nested(Some(false), None),
             processors(2),
             governor("performance"),
@@ -284,7 +314,8 @@ mod tests {
 
     #[test]
     fn only_what_prevents_measuring_makes_a_host_unusable() {
-        assert!(!Report(kvm(Err(VmError::NoKvm), None)).usable());
-        assert!(Report(vec![peer(None), processors(1), build(true)]).usable());
+        let usable = |findings| Report { findings, functions: String::new() }.usable();
+        assert!(!usable(kvm(Err(VmError::NoKvm), None)));
+        assert!(usable(vec![peer(None), processors(1), build(true), boots(false)]));
     }
 }

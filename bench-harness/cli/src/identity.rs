@@ -9,6 +9,7 @@ use paraslot_device::interrupt::NoInterrupts;
 use paraslot_device::{Host, ManualExecutor};
 use paraslot_protocol::Device;
 use paraslot_spec::pci::header;
+use paraslot_vfio::HostFunction;
 use pci_ids::FromId;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
@@ -20,6 +21,13 @@ use crate::{devices, network};
 pub(crate) struct Identity {
     vendor: u16,
     device: u16,
+}
+
+impl Identity {
+    /// That of a function of the host's.
+    pub(crate) fn of(function: &HostFunction) -> Self {
+        Self { vendor: function.vendor, device: function.device }
+    }
 }
 
 impl fmt::Display for Identity {
@@ -56,6 +64,7 @@ pub(crate) fn of(device: Device) -> Option<Identity> {
             let backend = Arc::new(Sink::new(1).ok()?);
             devices::adapter(&spec, backend, network::address(&spec), host).ok()?.0
         }
+        DeviceSpec::Passed(_) => return None,
     };
     let mut function = function.lock().unwrap_or_else(PoisonError::into_inner);
     let mut read = |offset| {

@@ -3,9 +3,11 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use paraslot_backends::block::{FileBackend, FileOptions};
 use paraslot_protocol::{PATTERN_BLOCK, PATTERN_STEP, pattern_base};
 
 /// Size of a temporary image in bytes.
@@ -44,6 +46,9 @@ pub(crate) fn contents(
 #[derive(Debug)]
 pub(crate) struct TemporaryFile {
     file: File,
+    /// The same, around the page cache: what a descriptor does is not its duplicates' to choose. There
+    /// are file systems that cannot.
+    direct: Option<File>,
 }
 
 impl TemporaryFile {
@@ -72,10 +77,12 @@ impl TemporaryFile {
         for number in 0..u32::MAX {
             let path = place.join(format!(".image-{}-{number}", std::process::id()));
             let mut options = fs::OpenOptions::new();
-            match options.read(true).write(true).create_new(true).open(&path) {
+            options.read(true).write(true);
+            match options.clone().create_new(true).open(&path) {
                 Ok(file) => {
+                    let direct = options.custom_flags(libc::O_DIRECT).open(&path).ok();
                     fs::remove_file(&path).with_context(failed)?;
-                    return Ok(Self { file });
+                    return Ok(Self { file, direct });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error).with_context(failed),
@@ -84,7 +91,28 @@ impl TemporaryFile {
         anyhow::bail!("{}: too many left-over images", failed())
     }
 
-    /// A name under which this process and its children can open it, for as long as it exists.
+    /// A backend over it. No file system is asked for it by name: some do not find what has none.
+    ///
+    /// # Errors
+    /// When it cannot be used as `options` say.
+    pub(crate) fn open(&self, options: &FileOptions) -> anyhow::Result<FileBackend> {
+        let file = match &self.direct {
+            Some(file) if options.direct => file,
+            None if options.direct => {
+                anyhow::bail!(
+                    "the temporary image's file system has no direct I/O: leave direct=on out"
+                )
+            }
+            _ => &self.file,
+        };
+        // Nobody else has a way to it.
+        let options = FileOptions { lock: false, ..options.clone() };
+        let file = file.try_clone().context("cannot open the temporary image again")?;
+        Ok(FileBackend::with_file(file, &options)?)
+    }
+
+    /// A name under which this process and its children can open it for as long as it exists, where the
+    /// file system finds files that have no other.
     pub(crate) fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()).into()
     }
@@ -111,6 +139,29 @@ mod tests {
             assert_eq!(word(0), base);
             assert_eq!(word(511), base.wrapping_add(PATTERN_STEP.wrapping_mul(511)));
         }
+    }
+
+    /// On an overlay over a network file system, nothing that has no name can be opened by its
+    /// descriptor's.
+    #[test]
+    fn an_image_is_opened_without_its_name() {
+        use paraslot_backends::block::BlockBackend;
+        let place = tempfile::tempdir().unwrap();
+        let image = TemporaryFile::image(place.path(), 8192).unwrap();
+        for read_only in [false, true] {
+            let options = FileOptions { read_only, ..FileOptions::new("nowhere") };
+            let info = image.open(&options).unwrap().info();
+            assert_eq!((info.capacity, info.read_only), (8192, read_only));
+        }
+        let direct = FileOptions { direct: true, ..FileOptions::new("nowhere") };
+        match (&image.direct, image.open(&direct)) {
+            (None, Err(error)) => assert!(error.to_string().contains("no direct I/O"), "{error}"),
+            // Blocks of 512 bytes may be too small for it.
+            (None, Ok(_)) => panic!("opened without direct I/O"),
+            (Some(_), opened) => drop(opened),
+        }
+        let blind = TemporaryFile { direct: None, ..image };
+        assert!(blind.open(&direct).is_err());
     }
 
     #[test]

@@ -3,30 +3,51 @@
 use std::fmt::Write;
 
 use paraslot_protocol::{Access, Completion, Device};
+use paraslot_report::Family;
 
 use crate::identity;
 use crate::plan::{DEPTHS, FAMILIES, PATTERNS};
-use crate::spec::{family, options};
+use crate::spec::{HOST, HOST_OPTIONS, OptionInfo, Purpose, family, options};
 
 /// The text of `paraslot list`.
 pub(crate) fn text() -> String {
     let mut text = String::from("Devices, for --device NAME,OPTION=VALUE,...\n");
     // Writing to a string does not fail.
-    for device in Device::ALL {
+    for device in Device::MODELS {
         let _ = writeln!(text, "\n  {device} ({})", family(device));
         if let Some(identity) = identity::of(device) {
             let _ = writeln!(text, "  {identity}");
         }
-        for info in options(device) {
-            let option = format!("{}={}", info.name, info.values);
-            let _ = writeln!(text, "    {option:<28}{}", info.what);
-        }
+        table(&mut text, options(device));
     }
-    text.push_str("\nWithout a path, backend=file is a temporary image of 256 MiB.\n");
+    let _ = writeln!(text, "\n  {HOST} ({})", Family::Passthrough);
+    let known = Device::ALL.map(Device::name).join(", ");
+    let _ = writeln!(
+        text,
+        "  a function of this host's: see paraslot doctor; to measure one of\n  {known}"
+    );
+    table(&mut text, HOST_OPTIONS);
+    text.push_str(
+        "\nr: for paraslot run alone; b: for paraslot boot alone, where disks need a path.\n",
+    );
+    text.push_str("To measure, backend=file without a path is a temporary image of 256 MiB.\n");
     disks(&mut text);
     networks(&mut text);
-    text.push_str("\nparaslot run --list shows what would be measured.\n");
+    text.push_str("\nparaslot run --list shows what would be measured, paraslot boot --help what can be booted.\n");
     text
+}
+
+/// A device's options.
+fn table(text: &mut String, options: &[OptionInfo]) {
+    for info in options {
+        let option = format!("{}={}", info.name, info.values);
+        let only = match (info.is_for(Purpose::Measure), info.is_for(Purpose::Boot)) {
+            (true, false) => 'r',
+            (false, true) => 'b',
+            _ => ' ',
+        };
+        let _ = writeln!(text, "  {only} {option:<28}{}", info.what);
+    }
 }
 
 fn disks(text: &mut String) {
@@ -40,6 +61,7 @@ fn disks(text: &mut String) {
             Access::RandomRead => "reads at random offsets",
             Access::RandomWrite => "writes at random offsets, read back afterwards",
             Access::SequentialRead => "reads in order",
+            Access::Fill => "writes in order",
         };
         let _ = writeln!(text, "  {access:<10} {:>4} KiB  {what}", block_size >> 10);
     }

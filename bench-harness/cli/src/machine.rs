@@ -88,6 +88,11 @@ pub(crate) fn hypervisor_below() -> Option<String> {
     None
 }
 
+/// Whether what calls itself that is software: QEMU's, which executes no guest's code itself.
+pub(crate) fn is_emulator(below: Option<&str>) -> bool {
+    below == Some("TCGTCGTCGTCG")
+}
+
 /// The frequency governor of a processor; `None` where its frequency is not the kernel's to set.
 pub(crate) fn governor(cpu: u32) -> Option<String> {
     read(&format!("/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor"))

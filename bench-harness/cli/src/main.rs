@@ -6,11 +6,13 @@
 
 mod args;
 mod bench;
+mod boot;
 mod collect;
 mod counted;
 mod devices;
 mod doctor;
 mod error;
+mod hardware;
 mod identity;
 mod image;
 mod list;
@@ -18,6 +20,7 @@ mod machine;
 mod network;
 mod plan;
 mod run;
+mod signals;
 mod spec;
 mod storage;
 mod sys;
@@ -46,8 +49,9 @@ fn main() -> ExitCode {
             show(&list::text());
             Ok(())
         }
-        Command::Doctor => {
-            let report = doctor::Report::look();
+        Command::Boot(arguments) => boot::boot(&arguments),
+        Command::Doctor(arguments) => {
+            let report = doctor::Report::look(arguments.verbose);
             show(&report.to_string());
             return if report.usable() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }

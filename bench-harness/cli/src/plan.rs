@@ -6,10 +6,11 @@ mod net;
 use anyhow::Context;
 use paraslot_protocol::{Class, Completion, Device, Job};
 use paraslot_report::Path;
+use paraslot_vfio::HostAddress;
 
 use crate::args::{Peer, PlatformName, RunArgs, Times};
 use crate::error::Usage;
-use crate::spec::DeviceSpec;
+use crate::spec::{DeviceSpec, PassedSpec};
 
 pub(crate) use disk::{DEPTHS, DiskWorkload, PATTERNS};
 pub(crate) use net::{FAMILIES, Flow, NetWorkload};
@@ -50,8 +51,13 @@ impl Workload {
     /// Why a device cannot have it; `None` if it can.
     fn left_out(self, spec: &DeviceSpec, path: Path, peer: Option<Peer>) -> Option<&'static str> {
         match (self, spec) {
+            (_, DeviceSpec::Passed(_)) if peer.is_some() => {
+                Some("not with qemu (a function passed through is the host's)")
+            }
             (Self::Disk(workload), DeviceSpec::Disk(spec)) => workload.left_out(spec, peer),
+            (Self::Disk(workload), DeviceSpec::Passed(spec)) => workload.left_out_passed(spec),
             (Self::Net(workload), DeviceSpec::Net(spec)) => workload.left_out(spec, path, peer),
+            (Self::Net(workload), DeviceSpec::Passed(_)) => workload.left_out_passed(),
             (Self::Disk(_), DeviceSpec::Net(_)) | (Self::Net(_), DeviceSpec::Disk(_)) => {
                 Some("not with devices of the other kind")
             }
@@ -106,10 +112,24 @@ impl Cell {
     ) -> anyhow::Result<Job> {
         match (self.workload, device) {
             (Workload::Disk(workload), DeviceSpec::Disk(spec)) => {
-                Some(workload.job(spec, self.completion, times, span, round).into())
+                let verify = workload.is_verified(spec);
+                let job = workload.job(spec.device, verify, self.completion, times, span, round);
+                Some(job.into())
+            }
+            (
+                Workload::Disk(workload),
+                DeviceSpec::Passed(PassedSpec { device, overwrite, .. }),
+            ) if device.class() == Class::Disk => {
+                let job = workload.job(*device, *overwrite, self.completion, times, span, round);
+                Some(job.into())
             }
             (Workload::Net(workload), DeviceSpec::Net(spec)) => {
-                Some(workload.job(spec, self.completion, times).into())
+                Some(workload.job(spec.device, spec.verify, self.completion, times).into())
+            }
+            (Workload::Net(workload), DeviceSpec::Passed(PassedSpec { device, .. }))
+                if device.class() == Class::Net =>
+            {
+                Some(workload.job(*device, true, self.completion, times).into())
             }
             _ => None,
         }
@@ -129,20 +149,33 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// What the command line asks for, on this platform.
-    pub(crate) fn new(arguments: &RunArgs, platform: PlatformName) -> anyhow::Result<Self> {
-        let devices = if arguments.device.is_empty() {
-            Device::ALL.map(DeviceSpec::new).to_vec()
-        } else {
-            arguments.device.clone()
-        };
+    /// What the command line asks for, on this platform. `identify` tells what functions of the host's
+    /// are.
+    pub(crate) fn new(
+        arguments: &RunArgs,
+        platform: PlatformName,
+        identify: impl Fn(HostAddress) -> anyhow::Result<Device>,
+    ) -> anyhow::Result<Self> {
+        let given = arguments.device.iter();
+        let mut devices = given
+            .map(|request| DeviceSpec::of(request, &identify))
+            .collect::<Result<Vec<_>, _>>()?;
+        if devices.is_empty() {
+            devices = Device::MODELS.map(DeviceSpec::new).to_vec();
+        }
+        let has_passed = devices.iter().any(DeviceSpec::is_passed);
+        if has_passed && platform == PlatformName::InProcess {
+            return Err(Usage::error(
+                "vfio needs virtual machines: it does not go with in-process",
+            ));
+        }
         if arguments.peer.is_some() && platform == PlatformName::InProcess {
             return Err(Usage::error(
                 "--peer needs virtual machines: it does not go with in-process",
             ));
         }
         let paths: &[Path] = match platform {
-            PlatformName::Kvm => &[Path::Trap, Path::Event],
+            PlatformName::Kvm => &[Path::Trap, Path::Event, Path::Passthrough],
             PlatformName::InProcess => &[Path::InProcess],
         };
         let mut plan = Self { devices, cells: Vec::new(), notes: Vec::new() };
@@ -174,7 +207,31 @@ impl Plan {
             }));
         }
         plan.notes.extend(plan.notes_on_peer());
+        plan.notes.extend(plan.notes_on_passed());
         Ok(plan)
+    }
+
+    /// What must be said of what is measured of functions that are passed through.
+    fn notes_on_passed(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (index, spec) in self.devices.iter().enumerate() {
+            let DeviceSpec::Passed(PassedSpec { address, device, overwrite }) = spec else {
+                continue;
+            };
+            if !self.cells.iter().any(|cell| cell.device == index) {
+                continue;
+            }
+            notes.push(match (device.class(), overwrite) {
+                (Class::Disk, true) => format!("{address}: what is on this disk is overwritten"),
+                (Class::Disk, false) => format!(
+                    "{address}: reads alone, which are not compared (overwrite=on writes to this disk)"
+                ),
+                (Class::Net, _) => format!(
+                    "{address}: frames go out, and the guest alone counts them: nobody looks at them"
+                ),
+            });
+        }
+        notes
     }
 
     /// What must be said of the peer's figures.
@@ -205,8 +262,11 @@ impl Plan {
     /// A device's name, with a number if it is given several times.
     fn label(&self, index: usize) -> String {
         let device = self.devices[index].device();
-        let same =
-            |specs: &[DeviceSpec]| specs.iter().filter(|spec| spec.device() == device).count();
+        // The path tells models from functions that are passed through.
+        let is_same = |spec: &&DeviceSpec| {
+            (spec.device(), spec.is_passed()) == (device, self.devices[index].is_passed())
+        };
+        let same = |specs: &[DeviceSpec]| specs.iter().filter(is_same).count();
         if same(&self.devices) == 1 {
             device.name().to_owned()
         } else {
@@ -225,7 +285,9 @@ impl Plan {
             for &path in paths.iter().filter(|path| workload.uses(**path)) {
                 for &peer in monitors {
                     for (device, spec) in self.devices.iter().enumerate() {
-                        if spec.device().class() == workload.class() {
+                        if spec.device().class() == workload.class()
+                            && spec.is_passed() == (path == Path::Passthrough)
+                        {
                             let name = self.name(device, path, workload, completion, peer);
                             cells.push(Cell { device, name, path, workload, completion, peer });
                         }

@@ -4,9 +4,11 @@ mod output;
 mod progress;
 mod rounds;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use paraslot_device::executor::pin_to;
 use paraslot_report::{Guest, Manifest, Pinning, Report};
 use paraslot_vmm::VmError;
@@ -17,26 +19,59 @@ use crate::bench::kvm::KvmBench;
 use crate::bench::qemu::QemuBench;
 use crate::bench::{Bench, Setting};
 use crate::collect::Runs;
-use crate::machine;
+use crate::hardware::Hardware;
 use crate::plan::{Cell, Flow, Plan};
+use crate::spec::Request;
 use crate::storage::Storage;
+use crate::{machine, signals};
 use output::Output;
 
 /// Said where there is no KVM.
 const NO_KVM: &str = "no /dev/kvm: devices are run in this process; these figures say nothing \
                       about virtual machines";
 
+/// Said where the processor is software.
+const EMULATED: &str = "the host's processor is emulated (TCG): times mean little; exits, doorbells and \
+                        interrupts are exact";
+
+/// Whether somebody wants the program to end.
+#[derive(Default)]
+struct Interrupted(Arc<AtomicBool>);
+
+impl Interrupted {
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// What is to be called when a signal comes.
+    fn setter(&self) -> impl FnMut(i32) + Send + 'static {
+        let flag = self.0.clone();
+        move |_| flag.store(true, Ordering::Relaxed)
+    }
+}
+
 /// Does what `paraslot run` does.
 pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
     let (platform, fallback) = platform(arguments.platform)?;
-    let plan = Plan::new(arguments, platform)?;
+    let hardware = Hardware::of(arguments.device.iter())?;
+    let plan = Plan::new(arguments, platform, |address| hardware.identify(address))?;
     if arguments.list {
         // Whoever reads this may have seen enough.
         let _ = output::print(plan.cells.iter().map(|cell| cell.name.as_str()));
         return Ok(());
     }
     let output = Output::new(arguments)?;
+    // What comes from here on can be interrupted, and all the same everything is given back.
+    let interrupted = Interrupted::default();
+    if arguments.device.iter().any(Request::borrows) {
+        signals::watch(&signals::ENDING, interrupted.setter())
+            .context("cannot watch for signals")?;
+    }
+    let _borrowed = hardware.take(arguments.device.iter())?;
     let mut notes = plan.notes.clone();
+    if machine::is_emulator(machine::hypervisor_below().as_deref()) {
+        notes.push(EMULATED.into());
+    }
     notes.extend(fallback.map(str::to_owned));
     let pinning = pin(&mut notes);
     let is_wire = |cell: &Cell| cell.net().is_some_and(|workload| workload.flow == Flow::Wire);
@@ -62,14 +97,17 @@ pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
         busy_poll: Duration::from_micros(arguments.busy_poll.into()),
     };
     let mut own: Box<dyn Bench> = match platform {
-        PlatformName::Kvm => Box::new(KvmBench { setting }),
+        PlatformName::Kvm => Box::new(KvmBench::new(setting)),
         PlatformName::InProcess => Box::new(InProcessBench { setting }),
     };
     let mut peer = match arguments.peer {
         None => None,
         Some(Peer::Qemu) => Some(QemuBench::new(setting, output.place())?),
     };
-    let (runs, failures) = rounds::measure(&plan, &setting, &times, own.as_mut(), peer.as_mut())?;
+    let (runs, failures) =
+        rounds::measure(&plan, &setting, &times, own.as_mut(), peer.as_mut(), &|| {
+            interrupted.is_set()
+        })?;
     let record = |(cell, runs): (_, &Runs)| {
         let cell: &Cell = cell;
         runs.record(cell, &plan.devices[cell.device])

@@ -1,6 +1,7 @@
 //! Devices as they are named on the command line, in the style of QEMU's.
 
 mod disk;
+mod host;
 mod net;
 #[cfg(test)]
 mod tests;
@@ -10,8 +11,10 @@ use std::str::FromStr;
 
 use paraslot_protocol::{Class, Device};
 use paraslot_report::Family;
+use paraslot_vfio::HostAddress;
 
-pub(crate) use disk::{Backend, DiskSpec, Engine};
+pub(crate) use disk::{Backend, DiskSpec, Engine, Media};
+pub(crate) use host::{HOST, HostSpec, PassedSpec};
 pub(crate) use net::NetSpec;
 
 /// What kind of device it is.
@@ -22,20 +25,61 @@ pub(crate) fn family(device: Device) -> Family {
         | Device::Pvscsi
         | Device::VirtioNet
         | Device::Vmxnet3 => Family::Paravirtual,
-        Device::Ahci | Device::E1000 => Family::Emulated,
+        Device::Ahci | Device::Nvme | Device::E1000 => Family::Emulated,
     }
 }
 
-/// A device with its options.
+/// What a device is named for. Each has options that mean nothing to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// `paraslot run`.
+    Measure,
+    /// `paraslot boot`.
+    Boot,
+}
+
+impl Purpose {
+    const fn command(self) -> &'static str {
+        match self {
+            Self::Measure => "paraslot run",
+            Self::Boot => "paraslot boot",
+        }
+    }
+}
+
+/// A device that is known, with its options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceSpec {
-    /// A disk.
+    /// A disk of ours.
     Disk(DiskSpec),
-    /// A network adapter.
+    /// A network adapter of ours.
     Net(NetSpec),
+    /// A function of the host's.
+    Passed(PassedSpec),
+}
+
+/// A device as a command line names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// A disk of ours.
+    Disk(DiskSpec),
+    /// A network adapter of ours.
+    Net(NetSpec),
+    /// A function of the host's; what it is has yet to be found out.
+    Host(HostSpec),
+}
+
+/// A device of a machine that is booted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plugged {
+    /// Its number on the bus; without, the next that is free.
+    pub(crate) slot: Option<u8>,
+    /// What it is.
+    pub(crate) request: Request,
 }
 
 /// One option of a device.
+#[derive(Clone, Copy)]
 pub(crate) struct OptionInfo {
     /// Its name.
     pub(crate) name: &'static str,
@@ -43,19 +87,37 @@ pub(crate) struct OptionInfo {
     pub(crate) values: &'static str,
     /// What it does.
     pub(crate) what: &'static str,
+    /// What it is for; `None` for everything.
+    only: Option<Purpose>,
+}
+
+impl OptionInfo {
+    const fn only(self, purpose: Purpose) -> Self {
+        Self { only: Some(purpose), ..self }
+    }
+
+    /// Whether it has a meaning there.
+    pub(crate) fn is_for(&self, purpose: Purpose) -> bool {
+        self.only.is_none_or(|only| only == purpose)
+    }
 }
 
 const fn option(name: &'static str, values: &'static str, what: &'static str) -> OptionInfo {
-    OptionInfo { name, values, what }
+    OptionInfo { name, values, what, only: None }
 }
 
-/// The options that a device takes.
+const ADDR: OptionInfo =
+    option("addr", "1..1f", "number on the bus, hexadecimal as in 00:1f.0").only(Purpose::Boot);
+
+/// The options that a device takes, whatever it is for.
 pub(crate) fn options(device: Device) -> &'static [OptionInfo] {
     match device.class() {
         Class::Disk => disk::options(device),
         Class::Net => net::options(device),
     }
 }
+
+pub(crate) use host::OPTIONS as HOST_OPTIONS;
 
 /// Why a specification is refused. One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,8 +173,17 @@ fn queues(text: &str, most: u16) -> Result<u16, SpecError> {
     }
 }
 
+/// `text` as a number on the bus.
+fn slot(text: &str) -> Result<u8, SpecError> {
+    let digits = (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match u8::from_str_radix(text, 16) {
+        Ok(slot) if digits && (1..32).contains(&slot) => Ok(slot),
+        _ => refuse(format!("addr={text}: addr is a hexadecimal number from 1 to 1f")),
+    }
+}
+
 impl DeviceSpec {
-    /// A device with nothing said of it.
+    /// A device of ours with nothing said of it.
     pub(crate) fn new(device: Device) -> Self {
         match device.class() {
             Class::Disk => Self::Disk(DiskSpec::new(device)),
@@ -120,11 +191,77 @@ impl DeviceSpec {
         }
     }
 
+    /// What a command line asks for. `identify` tells what a function of the host's is.
+    ///
+    /// # Errors
+    /// When it cannot, or no driver of ours fits.
+    pub(crate) fn of(
+        request: &Request,
+        identify: impl FnOnce(HostAddress) -> anyhow::Result<Device>,
+    ) -> anyhow::Result<Self> {
+        Ok(match request {
+            Request::Disk(spec) => Self::Disk(spec.clone()),
+            Request::Net(spec) => Self::Net(spec.clone()),
+            Request::Host(host) => Self::Passed(PassedSpec::new(host, identify(host.address())?)?),
+        })
+    }
+
     /// Which one.
     pub(crate) fn device(&self) -> Device {
         match self {
             Self::Disk(spec) => spec.device,
             Self::Net(spec) => spec.device,
+            Self::Passed(spec) => spec.device,
+        }
+    }
+
+    /// Whether it is the host's.
+    pub(crate) fn is_passed(&self) -> bool {
+        matches!(self, Self::Passed(_))
+    }
+
+    /// What kind of device it is.
+    pub(crate) fn family(&self) -> Family {
+        match self {
+            Self::Disk(_) | Self::Net(_) => family(self.device()),
+            Self::Passed(_) => Family::Passthrough,
+        }
+    }
+}
+
+impl Request {
+    /// A device of ours with nothing said of it.
+    fn new(device: Device) -> Self {
+        match device.class() {
+            Class::Disk => Self::Disk(DiskSpec::new(device)),
+            Class::Net => Self::Net(NetSpec::new(device)),
+        }
+    }
+
+    fn named(name: &str) -> Result<Self, SpecError> {
+        if name == HOST {
+            return Ok(Self::Host(HostSpec::default()));
+        }
+        match name.parse().ok().filter(|device| Device::MODELS.contains(device)) {
+            Some(device) => Ok(Self::new(device)),
+            None => {
+                let known = Device::MODELS.iter().map(|device| device.name());
+                let known: Vec<&str> = known.chain([HOST]).collect();
+                refuse(format!("no device {name:?}: there are {}", known.join(", ")))
+            }
+        }
+    }
+
+    /// Whether it takes a function from its driver.
+    pub(crate) fn borrows(&self) -> bool {
+        matches!(self, Self::Host(host) if host.bind)
+    }
+
+    fn options(&self) -> &'static [OptionInfo] {
+        match self {
+            Self::Disk(spec) => options(spec.device),
+            Self::Net(spec) => options(spec.device),
+            Self::Host(_) => HOST_OPTIONS,
         }
     }
 
@@ -132,50 +269,85 @@ impl DeviceSpec {
         match self {
             Self::Disk(spec) => spec.set(name, value),
             Self::Net(spec) => spec.set(name, value),
+            Self::Host(spec) => spec.set(name, value),
         }
     }
 
     /// Whether the options make sense together.
-    fn check(&self) -> Result<(), SpecError> {
+    fn check(&self, purpose: Purpose) -> Result<(), SpecError> {
         match self {
-            Self::Disk(spec) => spec.check(),
+            Self::Disk(spec) => spec.check(purpose),
             Self::Net(spec) => spec.check(),
+            Self::Host(spec) => spec.check(),
         }
     }
-}
 
-impl FromStr for DeviceSpec {
-    type Err = SpecError;
-
-    fn from_str(text: &str) -> Result<Self, SpecError> {
+    /// A device as the command of that purpose takes it, with its number on the bus.
+    fn parse(text: &str, purpose: Purpose) -> Result<Plugged, SpecError> {
         let parts = parts(text);
         let (name, given) =
             parts.split_first().map_or(("", &[][..]), |(name, rest)| (name.as_str(), rest));
-        let Ok(device) = name.parse() else {
-            let known: Vec<&str> = Device::ALL.iter().map(|device| device.name()).collect();
-            return refuse(format!("no device {name:?}: there are {}", known.join(", ")));
-        };
-        let mut spec = Self::new(device);
+        let mut request = Self::named(name)?;
+        let mut place = None;
         let mut seen: Vec<&str> = Vec::new();
         for part in given {
             let Some((option, value)) = part.split_once('=') else {
                 return refuse(format!("{part:?} is not an option: options are NAME=VALUE"));
             };
-            let known = options(device);
-            if !known.iter().any(|info| info.name == option) {
-                let known: Vec<&str> = known.iter().map(|info| info.name).collect();
-                return refuse(format!(
-                    "{name} has no option {option:?}: it has {}",
-                    known.join(", ")
-                ));
+            let options = request.options();
+            match options.iter().find(|info| info.name == option) {
+                None => {
+                    let known = options.iter().filter(|info| info.is_for(purpose));
+                    let known: Vec<&str> = known.map(|info| info.name).collect();
+                    return refuse(format!(
+                        "{name} has no option {option:?}: it has {}",
+                        known.join(", ")
+                    ));
+                }
+                Some(OptionInfo { only: Some(only), .. }) if *only != purpose => {
+                    return refuse(format!(
+                        "option {option} is for {}, not for {}",
+                        only.command(),
+                        purpose.command()
+                    ));
+                }
+                Some(_) => {}
             }
             if seen.contains(&option) {
                 return refuse(format!("option {option} is given twice"));
             }
             seen.push(option);
-            spec.set(option, value)?;
+            match option {
+                "addr" => place = Some(slot(value)?),
+                _ => request.set(option, value)?,
+            }
         }
-        spec.check()?;
-        Ok(spec)
+        request.check(purpose)?;
+        Ok(Plugged { slot: place, request })
+    }
+}
+
+/// A device of ours, as `paraslot run` takes it.
+#[cfg(test)]
+pub(crate) fn model(text: &str) -> DeviceSpec {
+    let request: Request = text.parse().expect(text);
+    DeviceSpec::of(&request, |_| anyhow::bail!("a function of the host's")).expect(text)
+}
+
+/// As `paraslot run` takes it.
+impl FromStr for Request {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        Ok(Self::parse(text, Purpose::Measure)?.request)
+    }
+}
+
+/// As `paraslot boot` takes it.
+impl FromStr for Plugged {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        Request::parse(text, Purpose::Boot)
     }
 }

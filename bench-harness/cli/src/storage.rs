@@ -91,6 +91,8 @@ impl Storage {
         for cell in &plan.cells {
             this.spans.push(match (&plan.devices[cell.device], cell.disk()) {
                 (DeviceSpec::Disk(disk), Some(workload)) => this.span(disk, cell, workload)?,
+                // As much as of a temporary image, if it has that.
+                (DeviceSpec::Passed(_), Some(_)) => IMAGE_BYTES,
                 _ => 0,
             });
         }
@@ -130,9 +132,12 @@ impl Storage {
                     },
                     // A temporary image has no name to go by.
                     id: disk.path.is_none().then(|| ID.into()),
-                    ..FileOptions::new(self.path(disk, cell)?)
+                    ..FileOptions::new(disk.path.clone().unwrap_or_else(|| ID.into()))
                 };
-                let backend = FileBackend::open(&options)?;
+                let backend = match disk.path {
+                    Some(_) => FileBackend::open(&options)?,
+                    None => self.files.of(cell)?.open(&options)?,
+                };
                 let engine = match backend.engine() {
                     block::Engine::Threads => Engine::Threads,
                     _ => Engine::IoUring,
@@ -147,7 +152,7 @@ impl Storage {
         Ok(Opened { backend, label })
     }
 
-    /// The file behind a disk that has one.
+    /// The file behind a disk that has one, for another program.
     pub(crate) fn path(&self, disk: &DiskSpec, cell: &Cell) -> anyhow::Result<PathBuf> {
         match &disk.path {
             Some(path) => Ok(path.clone()),

@@ -14,6 +14,7 @@ mod dma;
 pub mod e1000;
 mod error;
 mod nic;
+pub mod nvme;
 pub mod pci;
 mod platform;
 pub mod pvscsi;

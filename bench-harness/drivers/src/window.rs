@@ -11,7 +11,7 @@ pub struct Accesses {
     pub reads: u64,
     /// Register writes, doorbells included.
     pub writes: u64,
-    /// Writes that tell the device of new requests.
+    /// Writes that tell the device of new requests, or of room for more of what it reports.
     pub doorbells: u64,
 }
 

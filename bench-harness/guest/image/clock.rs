@@ -16,8 +16,13 @@ pub(crate) fn tsc() -> u64 {
 /// Its frequency in Hz: as the hypervisor says, as the CPU says (CPUID leaf 0x15), or
 /// measured against the interval timer. `None` where there is nothing to tell it.
 pub(crate) fn frequency() -> Option<u64> {
-    // Being preempted makes it look faster, nothing makes it look slower.
-    let measured = || (0..3).filter_map(|_| interval_timer()).min();
+    // Being preempted makes it look faster, and an emulated timer may be late or early: the
+    // median does without the one measurement of three to which that happens.
+    let measured = || {
+        let mut times = [interval_timer()?, interval_timer()?, interval_timer()?];
+        times.sort_unstable();
+        Some(times[1])
+    };
     boot::hypervisor_tsc_hz().or_else(cpu).or_else(measured)
 }
 

@@ -74,7 +74,8 @@ pub struct Header {
     pub tsc_hz: U64,
     /// Largest latency.
     pub max_latency: U64,
-    /// Doorbells rung; for AHCI, writes to PxCI; for e1000, to TDT and RDT.
+    /// Doorbells rung; for AHCI, writes to PxCI; for e1000, to TDT and RDT; for NVMe, to those of both
+    /// kinds of queues.
     pub doorbells: U64,
     /// Register accesses of any kind, doorbells included.
     pub register_accesses: U64,
@@ -88,6 +89,8 @@ pub struct Header {
     pub lost: U64,
     /// Frames that came after one with a higher number; for disks 0.
     pub reordered: U64,
+    /// Bytes of the whole disk, whatever of it is used; for networks 0.
+    pub capacity: U64,
 }
 
 /// One bucket of the latency histogram, as it is sent.

@@ -1,7 +1,8 @@
 //! Figures as text.
 
 use crate::{
-    Comparison, Completion, Latency, Manifest, Measure, Path, Record, Size, Verdict, coverage,
+    Comparison, Completion, Family, Latency, Manifest, Measure, Path, Record, Size, Verdict,
+    coverage,
 };
 
 /// Shown for what was not measured.
@@ -102,8 +103,14 @@ pub(crate) fn bytes(bytes: u64) -> String {
     }
 }
 
-/// The device, with its monitor if that is another's.
+/// The device, with its monitor if that is another's, and its address if it is the host's.
 pub(crate) fn device(record: &Record) -> String {
+    let address = record.backend.strip_prefix("host=").filter(|_| record.path == Path::Passthrough);
+    if let Some(address) = address.and_then(|rest| rest.split(',').next()) {
+        // Few hosts have PCI addresses in more domains than the first.
+        let short = address.strip_prefix("0000:").unwrap_or(address);
+        return format!("{} ({short})", record.device);
+    }
     match record.vmm.as_str() {
         "paraslot" | "none" => record.device.clone(),
         other => format!("{} ({other})", record.device),
@@ -133,7 +140,8 @@ struct Kind<'a> {
     workload: &'a str,
     size: Size,
     offered: Option<u32>,
-    backend: &'a str,
+    /// `None` for hardware, which has nothing behind it but itself.
+    backend: Option<&'a str>,
 }
 
 impl<'a> Kind<'a> {
@@ -142,8 +150,14 @@ impl<'a> Kind<'a> {
             workload: &record.workload,
             size: record.size,
             offered: record.offered_per_second,
-            backend: &record.backend,
+            backend: (record.family != Family::Passthrough).then_some(&*record.backend),
         }
+    }
+
+    /// Whether the record's place is there.
+    fn takes(&self, record: &Record) -> bool {
+        let other = Kind::of(record);
+        *self == Kind { backend: other.backend.or(self.backend), ..other }
     }
 
     fn title(&self, with_backend: bool) -> String {
@@ -155,9 +169,9 @@ impl<'a> Kind<'a> {
         if let Some(offered) = self.offered {
             title.push_str(&format!(", {offered} a second offered"));
         }
-        if with_backend {
+        if let Some(backend) = self.backend.filter(|_| with_backend) {
             title.push_str(", ");
-            title.push_str(self.backend);
+            title.push_str(backend);
         }
         title
     }
@@ -166,21 +180,28 @@ impl<'a> Kind<'a> {
 /// The records, grouped by workload, load and backend in the order in which these first appear; in a
 /// group the rows are sorted, and in a row monitors come in the order in which they first appear,
 /// paravirtual devices first.
+///
+/// What hardware that is passed through did is in every group that did the same work, since it is the
+/// measure of all of them: there is nothing behind it but itself.
 pub(crate) fn groups(records: &[Record]) -> Vec<Group<'_>> {
-    let mut kinds = Vec::new();
+    let mut kinds: Vec<Kind<'_>> = Vec::new();
     let mut monitors: Vec<&str> = Vec::new();
-    for record in records {
-        if !kinds.contains(&Kind::of(record)) {
+    let (hardware, models): (Vec<&Record>, Vec<&Record>) =
+        records.iter().partition(|record| record.family == Family::Passthrough);
+    for record in models.into_iter().chain(hardware) {
+        if !kinds.iter().any(|kind| kind.takes(record)) {
             kinds.push(Kind::of(record));
         }
         if !monitors.contains(&record.vmm.as_str()) {
             monitors.push(&record.vmm);
         }
     }
-    let one_backend = kinds.windows(2).all(|pair| pair[0].backend == pair[1].backend);
+    let mut backends = kinds.iter().filter_map(|kind| kind.backend);
+    let first = backends.next();
+    let one_backend = backends.all(|backend| Some(backend) == first);
     let group = |wanted: &Kind<'_>| {
         let mut rows: Vec<(Row, Vec<&Record>)> = Vec::new();
-        for record in records.iter().filter(|record| Kind::of(record) == *wanted) {
+        for record in records.iter().filter(|record| wanted.takes(record)) {
             let row =
                 Row { depth: record.queue_depth, completion: record.completion, path: record.path };
             match rows.iter_mut().find(|(other, _)| *other == row) {
@@ -260,6 +281,12 @@ pub(crate) fn legend(records: &[Record], comparisons: &[Comparison<'_>]) -> Vec<
         });
     }
     lines.extend(terms(records).map(str::to_owned));
+    if records.iter().any(|record| record.family == Family::Passthrough) {
+        lines.push(
+            "passthrough: the host's own device, at that address; in all tables of its work."
+                .into(),
+        );
+    }
     let has = |verdict| comparisons.iter().any(|comparison| comparison.verdict == verdict);
     if has(Verdict::WithinNoise) {
         lines.push("~ difference within the noise: the intervals overlap.".into());

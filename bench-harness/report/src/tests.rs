@@ -264,6 +264,41 @@ fn tables_fit_a_hundred_columns() {
     }
 }
 
+/// Hardware is set beside all that did its work, whatever was behind that, and needs nothing beside it.
+#[test]
+fn hardware_is_in_every_table_of_its_work() {
+    let hardware = |address: &str| Record {
+        family: Family::Passthrough,
+        path: Path::Passthrough,
+        backend: format!("host={address},overwrite=on"),
+        exits_per_op: Some(0.0),
+        copied_bytes_per_op: None,
+        ..record("nvme", 90.0, 6)
+    };
+    let memory = Record { backend: "backend=memory".into(), ..record("virtio-blk", 80.0, 6) };
+    let mut report = sample();
+    report.results = vec![record("virtio-blk", 60.0, 6), record("ahci", 10.0, 6), memory];
+    let without = table(&report).matches("randread, 4 KiB").count();
+    assert_eq!(without, 2);
+    report.results.insert(0, hardware("0000:00:05.0"));
+    report.results.push(hardware("0000:00:06.0"));
+    let shown = table(&report);
+    assert_eq!(shown.matches("randread, 4 KiB").count(), 2);
+    assert_eq!(shown.matches("passthrough nvme (00:05.0) ").count(), 2, "{shown}");
+    // Of a row the key is shown once.
+    assert_eq!(shown.matches("nvme (00:06.0) ").count(), 2, "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
+    assert_eq!(shown.matches("4 KiB blocks, backend=memory\n").count(), 1, "{shown}");
+    // It is nobody's rival.
+    assert_eq!(comparisons(&report.results).len(), 1);
+    report.results.retain(|record| record.family == Family::Passthrough);
+    let alone = table(&report);
+    assert_eq!(alone.matches("randread, 4 KiB blocks\n").count(), 1, "{alone}");
+    assert_eq!(alone.matches("nvme (").count(), 2, "{alone}");
+    let read = Report::from_json(&report.to_json().unwrap()).unwrap();
+    assert_eq!(read, report);
+}
+
 #[test]
 fn what_was_not_measured_is_null() {
     let value: Value = serde_json::from_str(&in_process().to_json().unwrap()).unwrap();

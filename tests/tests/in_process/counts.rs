@@ -127,7 +127,7 @@ fn ahci_costs_seven_accesses_at_depth_1() {
         for queued in [false, true] {
             let machine = Machine { read_windows, ..stepped() };
             let platform = ahci(&machine, image());
-            let disk = Ahci::new(&platform, AhciOptions { queued, interrupt: 0 });
+            let disk = Ahci::new(&platform, AhciOptions { queued, ..AhciOptions::default() });
             let mut driver = Driver::new(&platform, disk, true);
             let region = platform.allocate(4096).unwrap();
             let sent = platform.messages_sent(SLOT, 0);
@@ -167,7 +167,7 @@ fn a_batch_of_ahci_commands_costs_what_one_does() {
 fn a_look_while_polling_ahci_costs_one_read() {
     for queued in [false, true] {
         let platform = ahci(&stepped(), image());
-        let disk = Ahci::new(&platform, AhciOptions { queued, interrupt: 0 });
+        let disk = Ahci::new(&platform, AhciOptions { queued, ..AhciOptions::default() });
         let mut driver = Driver::new(&platform, disk, false);
         let region = platform.allocate(4096).unwrap();
         platform.start_trace();

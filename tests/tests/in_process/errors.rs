@@ -108,7 +108,8 @@ fn a_failed_command_that_is_not_queued_is_reported() {
     for machine in [stepped(), threaded()] {
         for interrupts in [false, true] {
             let platform = ahci(&machine, fails_at_bad());
-            let disk = Ahci::new(&platform, AhciOptions { queued: false, interrupt: 0 });
+            let disk =
+                Ahci::new(&platform, AhciOptions { queued: false, ..AhciOptions::default() });
             let mut driver = Driver::new(&platform, disk, interrupts);
             let region = platform.allocate(4096).unwrap();
             for _ in 0..3 {

@@ -2,6 +2,7 @@
 
 use paraslot_backends::block::{BlockBackend, MemoryBackend};
 use paraslot_drivers::ahci::{Ahci, AhciOptions};
+use paraslot_drivers::pci::Signal;
 use paraslot_drivers::virtio_blk::{MAX_QUEUES, Options, VirtioBlk};
 use paraslot_drivers::{Disk, Error, Op, Platform, pvscsi, virtio_scsi};
 use paraslot_protocol::Device;
@@ -172,12 +173,15 @@ fn pvscsi_moves_data_on_every_machine() {
 #[test]
 fn ahci_moves_data_on_every_machine() {
     for (name, machine) in machines() {
-        for interrupts in [false, true] {
+        let ways = [None, Some(Signal::Best), Some(Signal::Msi), Some(Signal::Pin)];
+        for way in ways {
             for queued in [false, true] {
-                println!("{name}, interrupts {interrupts}, queued {queued}");
+                println!("{name}, {way:?}, queued {queued}");
                 let image = image();
                 let platform = ahci(&machine, image.clone());
-                let disk = Ahci::new(&platform, AhciOptions { queued, interrupt: 0 });
+                let signal = way.unwrap_or_default();
+                let options = AhciOptions { queued, signal, ..AhciOptions::default() };
+                let (disk, interrupts) = (Ahci::new(&platform, options), way.is_some());
                 let mut driver = Driver::new(&platform, disk, interrupts);
                 let depth = driver.disk.max_depth();
                 assert_eq!((driver.disk.is_queued(), depth), (queued, if queued { 32 } else { 1 }));
@@ -232,7 +236,7 @@ fn long_transfers_are_whole() {
         let platform = ahci(&machine, image.clone());
         exercise(&platform, Ahci::new(&platform, AhciOptions::default()), &image);
         let platform = ahci(&machine, image.clone());
-        let options = AhciOptions { queued: false, interrupt: 0 };
+        let options = AhciOptions { queued: false, ..AhciOptions::default() };
         exercise(&platform, Ahci::new(&platform, options), &image);
         let platform = plugged(Device::VirtioScsi, &machine, image.clone());
         let options = virtio_scsi::Options::new(1);

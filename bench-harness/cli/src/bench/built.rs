@@ -27,22 +27,28 @@ pub(super) struct Built {
 /// What is seen of a device's work from the outside.
 pub(super) enum Watch {
     Disk(Copied),
-    Net { statistics: Statistics, arrivals: Arrivals },
+    Net {
+        statistics: Statistics,
+        arrivals: Arrivals,
+    },
+    /// Nothing: it is the host's hardware.
+    Hardware,
 }
 
 impl Watch {
-    /// Bytes that its side has copied.
-    pub(super) fn copied(&self) -> u64 {
+    /// Bytes that its side has copied, where that is known.
+    pub(super) fn copied(&self) -> Option<u64> {
         match self {
-            Self::Disk(copied) => copied.bytes(),
-            Self::Net { statistics, .. } => statistics().copied_bytes,
+            Self::Disk(copied) => Some(copied.bytes()),
+            Self::Net { statistics, .. } => Some(statistics().copied_bytes),
+            Self::Hardware => None,
         }
     }
 
     /// What has become of its frames.
     pub(super) fn network(&self) -> NetStatistics {
         match self {
-            Self::Disk(_) => NetStatistics::default(),
+            Self::Disk(_) | Self::Hardware => NetStatistics::default(),
             Self::Net { statistics, .. } => statistics(),
         }
     }
@@ -76,6 +82,7 @@ impl Setting<'_> {
             (DeviceSpec::Net(spec), Some(workload)) => {
                 adapter(spec, network::address(spec), network::open(spec, workload)?, host)
             }
+            (DeviceSpec::Passed(_), _) => bail!("{} needs a virtual machine", cell.name),
             (DeviceSpec::Net(_), None) => bail!("{} is not for a network", cell.name),
         }
     }

@@ -1,7 +1,9 @@
 //! A guest under KVM, or two.
 
 mod pair;
+mod passed;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,20 +11,31 @@ use anyhow::{Context, bail};
 use paraslot_backends::net::NetStatistics;
 use paraslot_device::{Host, ThreadExecutor, ThreadOptions};
 use paraslot_pci::Bdf;
-use paraslot_protocol::{Job, Phase};
+use paraslot_protocol::{DiskJob, Job, Phase};
 use paraslot_report::Path;
 use paraslot_vmm::{Run, Vm, VmConfig};
 use vm_memory::GuestMemoryMmap;
 
+use self::passed::PassedDisk;
 use super::built::{Built, Watch};
 use super::{Bench, GUEST_MEMORY, Sample, Setting, limit, outcome};
 use crate::plan::{Cell, Flow};
+use crate::spec::DeviceSpec;
 use crate::sys;
 
 /// Runs each job in a virtual machine of its own, or in two.
 pub(crate) struct KvmBench<'a> {
     /// How.
-    pub(crate) setting: Setting<'a>,
+    setting: Setting<'a>,
+    /// What is known of the disks that are passed through, by device.
+    disks: BTreeMap<usize, PassedDisk>,
+}
+
+impl<'a> KvmBench<'a> {
+    /// Runs them so.
+    pub(crate) fn new(setting: Setting<'a>) -> Self {
+        Self { setting, disks: BTreeMap::new() }
+    }
 }
 
 /// Where a device is plugged in.
@@ -44,18 +57,18 @@ impl Machine {
         cpu: Option<usize>,
         threads: &ThreadOptions,
         job: &Job,
-        build: impl FnOnce(Host<Arc<GuestMemoryMmap>>) -> anyhow::Result<Built>,
+        build: impl FnOnce(&Vm, Host<Arc<GuestMemoryMmap>>) -> anyhow::Result<Built>,
     ) -> anyhow::Result<Self> {
         let path = match path {
             Path::Trap => paraslot_vmm::Path::Trap,
-            Path::Event => paraslot_vmm::Path::Event,
+            Path::Event | Path::Passthrough => paraslot_vmm::Path::Event,
             other => bail!("there is no path {other} under KVM"),
         };
         let config = VmConfig { memory_bytes: GUEST_MEMORY.into(), path, vcpu_cpu: cpu };
         let mut vm = Vm::new(&config)?;
         let executor =
             ThreadExecutor::new("device", threads).context("cannot start the device's thread")?;
-        let Built { function, watch, label } = build(vm.host(FUNCTION, Arc::new(executor)))?;
+        let Built { function, watch, label } = build(&vm, vm.host(FUNCTION, Arc::new(executor)))?;
         vm.plug(FUNCTION, function)?;
         let job = job.with_tsc_hz(vm.tsc_hz());
         vm.load(paraslot_guest::IMAGE, &job.to_string())?;
@@ -87,7 +100,7 @@ impl Machine {
 /// What is counted on this side, at one of the guest's marks.
 struct Mark {
     cpu: Option<Duration>,
-    copied: u64,
+    copied: Option<u64>,
     network: NetStatistics,
 }
 
@@ -106,7 +119,7 @@ impl Marks {
     fn now(&self) -> Mark {
         let mut network = NetStatistics::default();
         self.watches.iter().for_each(|watch| network += watch.network());
-        let copied = self.watches.iter().map(|watch| watch.copied()).sum();
+        let copied = self.watches.iter().map(|watch| watch.copied()).sum::<Option<u64>>();
         Mark { cpu: sys::process_cpu_time(), copied, network }
     }
 
@@ -122,9 +135,26 @@ impl Marks {
     fn complete(self, sample: &mut Sample) {
         if let Some((start, end)) = self.start.zip(self.end) {
             sample.host_cpu = end.cpu.zip(start.cpu).map(|(end, start)| end.saturating_sub(start));
-            sample.copied = Some(end.copied.wrapping_sub(start.copied));
+            let copied = end.copied.zip(start.copied);
+            sample.copied = copied.map(|(end, start)| end.wrapping_sub(start));
             sample.network = end.network.since(start.network);
         }
+    }
+}
+
+impl KvmBench<'_> {
+    /// Runs a job on one machine.
+    fn alone(&self, cell: &Cell, job: &Job) -> anyhow::Result<Sample> {
+        let (cpu, threads) = (self.setting.vcpu_cpu(), self.setting.threads());
+        let build = |vm: &Vm, host| match &self.setting.devices[cell.device] {
+            DeviceSpec::Passed(spec) => passed::open(spec, vm, host),
+            DeviceSpec::Disk(_) | DeviceSpec::Net(_) => self.setting.build(cell, host),
+        };
+        let mut machine = Machine::new(cell.path, cpu, &threads, job, build)?;
+        let mut marks = Marks::new(vec![machine.watch.clone()]);
+        let mut sample = machine.run(&mut |phase| marks.note(phase))?;
+        marks.complete(&mut sample);
+        Ok(sample)
     }
 }
 
@@ -133,12 +163,15 @@ impl Bench for KvmBench<'_> {
         if cell.net().is_some_and(|workload| workload.flow == Flow::Wire) {
             return pair::run(&self.setting, cell, job);
         }
-        let (cpu, threads) = (self.setting.vcpu_cpu(), self.setting.threads());
-        let build = |host| self.setting.build(cell, host);
-        let mut machine = Machine::new(cell.path, cpu, &threads, job, build)?;
-        let mut marks = Marks::new(vec![machine.watch.clone()]);
-        let mut sample = machine.run(&mut |phase| marks.note(phase))?;
-        marks.complete(&mut sample);
-        Ok(sample)
+        match (&self.setting.devices[cell.device], job) {
+            (DeviceSpec::Passed(spec), Job::Disk(job)) => {
+                let disk = self.disks.get(&cell.device).copied().unwrap_or_default();
+                let run = |job: DiskJob| self.alone(cell, &job.into());
+                let (job, disk) = disk.prepare(spec, job, run)?;
+                self.disks.insert(cell.device, disk);
+                self.alone(cell, &job.into())
+            }
+            _ => self.alone(cell, job),
+        }
     }
 }

@@ -82,6 +82,7 @@ fn from_parts(
         lost: header.lost.get(),
         reordered: header.reordered.get(),
         network: NetStatistics::default(),
+        capacity: header.capacity.get(),
         exits: None,
         host_cpu: None,
         copied: None,

@@ -210,6 +210,7 @@ impl Bench for QemuBench<'_> {
                 sample.backend = network::sink_label(spec);
                 Ok(sample)
             }
+            DeviceSpec::Passed(_) => bail!("{} is not for qemu", cell.name),
         }
     }
 }

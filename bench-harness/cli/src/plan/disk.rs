@@ -3,7 +3,7 @@
 use paraslot_protocol::{Access, Completion, Device, DiskJob};
 
 use crate::args::{Peer, Times};
-use crate::spec::{Backend, DiskSpec};
+use crate::spec::{Backend, DiskSpec, PassedSpec};
 
 /// The patterns, with the bytes of an operation.
 pub(crate) const PATTERNS: [(Access, u32); 3] = [
@@ -68,11 +68,28 @@ impl DiskWorkload {
         }
     }
 
+    /// Why a disk that is passed through cannot have it; `None` if it can.
+    pub(super) fn left_out_passed(self, spec: &PassedSpec) -> Option<&'static str> {
+        (self.writes() && !spec.overwrite)
+            .then_some("no write workloads (a disk of the host's without overwrite=on)")
+    }
+
+    /// Whether what is read of a disk of ours can be compared: a user's image holds what it holds, but
+    /// what was written to it is known all the same.
+    pub(super) fn is_verified(self, spec: &DiskSpec) -> bool {
+        match spec.backend {
+            _ if !spec.verify => false,
+            Backend::Null => false,
+            Backend::File | Backend::Memory => spec.path.is_none() || self.writes(),
+        }
+    }
+
     /// What the guest is to do with `span` bytes of the disk in run number `round`. Every disk gets
     /// the same offsets in the same round.
     pub(super) fn job(
         self,
-        spec: &DiskSpec,
+        device: Device,
+        verify: bool,
         completion: Completion,
         times: &Times,
         span: u64,
@@ -80,7 +97,7 @@ impl DiskWorkload {
     ) -> DiskJob {
         let block = u64::from(self.block_size);
         DiskJob {
-            device: spec.device,
+            device,
             access: self.access,
             completion,
             block_size: self.block_size,
@@ -89,12 +106,7 @@ impl DiskWorkload {
             warm_up_ms: times.warm_up_ms,
             measure_ms: times.measure_ms,
             operations: 0,
-            // A user's image holds what it holds; what was written to it is known all the same.
-            verify: match spec.backend {
-                _ if !spec.verify => false,
-                Backend::Null => false,
-                Backend::File | Backend::Memory => spec.path.is_none() || self.writes(),
-            },
+            verify,
             seed: u64::from(round) + 1,
             tsc_hz: 0,
         }

@@ -184,10 +184,25 @@ impl NetWorkload {
         }
     }
 
+    /// Why an adapter that is passed through cannot have it; `None` if it can.
+    pub(super) fn left_out_passed(self) -> Option<&'static str> {
+        if self.flow != Flow::Transmit {
+            return Some("tx alone (on a network of the host's nobody is to send or answer)");
+        }
+        traffic::is_segmented(self.frame_size)
+            .then_some("no frames of 64 KiB (not every adapter of a host segments them)")
+    }
+
     /// What the guest is to do; the one that is measured, if there are two.
-    pub(super) fn job(self, spec: &NetSpec, completion: Completion, times: &Times) -> NetJob {
+    pub(super) fn job(
+        self,
+        device: Device,
+        verify: bool,
+        completion: Completion,
+        times: &Times,
+    ) -> NetJob {
         NetJob {
-            device: spec.device,
+            device,
             traffic: self.flow.traffic(),
             completion,
             frame_size: self.frame_size,
@@ -196,7 +211,7 @@ impl NetWorkload {
             warm_up_ms: times.warm_up_ms,
             measure_ms: times.measure_ms,
             operations: 0,
-            verify: spec.verify,
+            verify,
             tsc_hz: 0,
         }
     }

@@ -7,8 +7,13 @@ fn arguments(arguments: &[&str]) -> RunArgs {
     CommandLine::try_parse_from([&["paraslot"], arguments].concat()).unwrap().run
 }
 
+/// A host whose functions of an even number are disks.
+fn identify(address: HostAddress) -> anyhow::Result<Device> {
+    Ok(if address.device.is_multiple_of(2) { Device::Nvme } else { Device::E1000 })
+}
+
 fn plan(given: &[&str]) -> Plan {
-    Plan::new(&arguments(given), PlatformName::Kvm).unwrap()
+    Plan::new(&arguments(given), PlatformName::Kvm, identify).unwrap()
 }
 
 fn names(plan: &Plan) -> Vec<&str> {
@@ -64,12 +69,13 @@ fn the_usual_plan_is_the_whole_matrix() {
 /// Figures without a virtual machine must not be taken for others.
 #[test]
 fn without_a_virtual_machine_there_is_one_path() {
-    let plan = Plan::new(&arguments(&[]), PlatformName::InProcess).unwrap();
+    let plan = Plan::new(&arguments(&[]), PlatformName::InProcess, identify).unwrap();
     assert_eq!(plan.cells.len(), 48 + 18 + 16 + 6 + 3);
     assert!(plan.cells.iter().all(|cell| cell.path == Path::InProcess));
     let note = "virtio-net, vmxnet3, e1000: no wire (it takes two virtual machines)";
     assert!(plan.notes.iter().any(|one| one == note), "{:?}", plan.notes);
-    let error = Plan::new(&arguments(&["--peer", "qemu"]), PlatformName::InProcess).unwrap_err();
+    let error =
+        Plan::new(&arguments(&["--peer", "qemu"]), PlatformName::InProcess, identify).unwrap_err();
     assert!(error.is::<Usage>());
 }
 
@@ -77,7 +83,8 @@ fn without_a_virtual_machine_there_is_one_path() {
 fn filters_choose_and_must_all_match() {
     assert_eq!(plan(&["--filter", "randwrite"]).cells.len(), 32);
     assert_eq!(plan(&["--filter", "/read/", "--filter", "qd1/*poll"]).cells.len(), 8);
-    let error = Plan::new(&arguments(&["--filter", "tape"]), PlatformName::Kvm).unwrap_err();
+    let error =
+        Plan::new(&arguments(&["--filter", "tape"]), PlatformName::Kvm, identify).unwrap_err();
     assert!(error.is::<Usage>());
     assert_eq!(
         error.to_string(),
@@ -89,7 +96,7 @@ fn filters_choose_and_must_all_match() {
 fn what_is_left_out_is_said_if_it_was_asked_for() {
     assert!(plan(&["--filter", "tx"]).notes.is_empty());
     let given = ["--device", "e1000", "--filter", "rx/65536"];
-    let error = Plan::new(&arguments(&given), PlatformName::Kvm).unwrap_err();
+    let error = Plan::new(&arguments(&given), PlatformName::Kvm, identify).unwrap_err();
     assert!(error.is::<Usage>());
     assert_eq!(
         error.to_string(),
@@ -180,6 +187,60 @@ fn every_other_round_goes_backwards() {
     assert_eq!(plan.round(0), [0, 1, 2, 3]);
     assert_eq!(plan.round(1), [3, 2, 1, 0]);
     assert_eq!(plan.round(2), plan.round(0));
+}
+
+#[test]
+fn what_is_passed_through_has_a_path_of_its_own() {
+    let plan = plan(&[
+        "--device",
+        "virtio-blk",
+        "--device",
+        "vfio,host=00:04.0,overwrite=on",
+        "--device",
+        "vfio,host=00:05.0",
+        "--device",
+        "vfio,host=00:06.0",
+        "--peer",
+        "qemu",
+    ]);
+    let cells = |device| plan.cells.iter().filter(move |cell| cell.device == device);
+    assert!(cells(0).all(|cell| cell.path != Path::Passthrough));
+    for device in 1..4 {
+        assert!(cells(device).all(|cell| cell.path == Path::Passthrough && cell.peer.is_none()));
+    }
+    // The whole of it, but the one path; frames that go out; reads.
+    assert_eq!([1, 2, 3].map(|device| cells(device).count()), [12, 4, 8]);
+    assert_eq!(cells(1).next().unwrap().name, "nvme#1/passthrough/randread/4k/qd1/poll");
+    assert_eq!(cells(2).next().unwrap().name, "e1000/passthrough/tx/64/b1/poll");
+    for expected in [
+        "nvme#1, nvme#2, e1000: not with qemu (a function passed through is the host's)",
+        "nvme#2: no write workloads (a disk of the host's without overwrite=on)",
+        "e1000: tx alone (on a network of the host's nobody is to send or answer)",
+        "0000:00:04.0: what is on this disk is overwritten",
+        "0000:00:06.0: reads alone, which are not compared (overwrite=on writes to this disk)",
+    ] {
+        assert!(plan.notes.iter().any(|note| note == expected), "{expected}: {:?}", plan.notes);
+    }
+    let times = Times { warm_up_ms: 5, measure_ms: 10, min_runs: 1, max_runs: 1 };
+    for cell in &plan.cells {
+        let spec = &plan.devices[cell.device];
+        let job = cell.job(spec, &times, 256 << 20, 0).unwrap();
+        assert_eq!((job.check(), job.device()), (Ok(()), spec.device()));
+        // What is compared has to have been written.
+        if let Job::Disk(job) = job {
+            assert_eq!(job.verify, cell.device < 2, "{}", cell.name);
+        }
+    }
+}
+
+#[test]
+fn what_is_passed_through_needs_a_machine() {
+    let arguments = arguments(&["--device", "vfio,host=00:05.0"]);
+    let error = Plan::new(&arguments, PlatformName::InProcess, identify).unwrap_err();
+    assert!(error.to_string().contains("virtual machines"));
+    let unknown = |_| anyhow::bail!("no driver fits");
+    let error = Plan::new(&arguments, PlatformName::Kvm, unknown).unwrap_err();
+    assert_eq!(error.to_string(), "no driver fits");
 }
 
 #[test]

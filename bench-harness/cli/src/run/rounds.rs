@@ -38,16 +38,17 @@ impl Failures {
     }
 }
 
-/// Runs everything, round by round. What failed is not tried again.
+/// Runs everything, round by round, until `interrupted`. What failed is not tried again.
 ///
 /// # Errors
-/// When nothing could be measured at all.
+/// When nothing could be measured at all, or it was interrupted.
 pub(super) fn measure(
     plan: &Plan,
     setting: &Setting<'_>,
     times: &Times,
     own: &mut dyn Bench,
     mut peer: Option<&mut QemuBench<'_>>,
+    interrupted: &dyn Fn() -> bool,
 ) -> anyhow::Result<(Vec<Runs>, Failures)> {
     let mut runs = vec![Runs::default(); plan.cells.len()];
     let mut failed = vec![false; plan.cells.len()];
@@ -76,6 +77,9 @@ pub(super) fn measure(
                 }
             }
             progress.end();
+            if interrupted() {
+                bail!("interrupted");
+            }
         }
         round += 1;
         if failed.iter().all(|failed| *failed) {

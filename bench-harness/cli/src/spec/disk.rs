@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use paraslot_protocol::Device;
 
-use super::{OptionInfo, SpecError, choose, option, queues, refuse, switch};
+use super::{ADDR, OptionInfo, Purpose, SpecError, choose, option, queues, refuse, switch};
 
 /// What a disk's data is kept in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,16 @@ pub(crate) enum Engine {
     IoUring,
     /// A pool of threads.
     Threads,
+}
+
+/// What kind of drive it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Media {
+    /// A disk.
+    #[default]
+    Disk,
+    /// A CD-ROM drive with the image in it.
+    Cdrom,
 }
 
 /// A disk with its options. What was not given is `None`.
@@ -50,27 +60,35 @@ pub(crate) struct DiskSpec {
     pub(crate) verify: bool,
     /// Serial number.
     pub(crate) id: Option<String>,
+    /// What kind of drive.
+    pub(crate) media: Media,
 }
 
-const PATH: OptionInfo = option("path", "FILE", "image or block device, opened for reading only");
-const BACKEND: OptionInfo = option("backend", "file|memory|null", "what keeps the data");
-const QUEUES: OptionInfo =
-    option("queues", "1..64", "queues to offer; the workloads use the first");
+const PATH: OptionInfo = option("path", "FILE", "image or block device; to measure, only read");
+const BACKEND: OptionInfo =
+    option("backend", "file|memory|null", "what keeps the data").only(Purpose::Measure);
+const QUEUES: OptionInfo = option("queues", "1..64", "queues to offer; workloads use the first");
 const READ_ONLY: OptionInfo = option("readonly", "on|off", "refuse writes");
-const WRITE: OptionInfo = option("write", "on|off", "let workloads overwrite the image at path");
+const WRITE: OptionInfo =
+    option("write", "on|off", "let workloads overwrite the image at path").only(Purpose::Measure);
 const DIRECT: OptionInfo = option("direct", "on|off", "go around the host's page cache");
 const ENGINE: OptionInfo = option("engine", "io_uring|threads", "who makes the system calls");
 const VERIFY: OptionInfo =
-    option("verify", "on|off", "compare data; off to set beside backend=null, which has none");
+    option("verify", "on|off", "compare data; off to set beside backend=null, which has none")
+        .only(Purpose::Measure);
 const ID: OptionInfo = option("id", "TEXT", "serial number, up to 20 characters");
+const MEDIA: OptionInfo = option("media", "disk|cdrom", "what kind of drive").only(Purpose::Boot);
 
 /// The options that a disk takes.
 pub(super) fn options(device: Device) -> &'static [OptionInfo] {
     match device {
-        Device::VirtioBlk | Device::VirtioScsi => {
-            &[PATH, BACKEND, QUEUES, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID]
+        Device::VirtioBlk => {
+            &[PATH, BACKEND, QUEUES, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID, ADDR]
         }
-        _ => &[PATH, BACKEND, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID],
+        Device::VirtioScsi => {
+            &[PATH, BACKEND, QUEUES, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID, MEDIA, ADDR]
+        }
+        _ => &[PATH, BACKEND, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID, MEDIA, ADDR],
     }
 }
 
@@ -88,6 +106,7 @@ impl DiskSpec {
             engine: None,
             verify: true,
             id: None,
+            media: Media::default(),
         }
     }
 
@@ -110,6 +129,10 @@ impl DiskSpec {
             "write" => self.write = switch(name, value)?,
             "direct" => self.direct = switch(name, value)?,
             "verify" => self.verify = switch(name, value)?,
+            "media" => {
+                self.media =
+                    choose(name, value, &[("disk", Media::Disk), ("cdrom", Media::Cdrom)])?;
+            }
             "engine" => {
                 let known = [("io_uring", Engine::IoUring), ("threads", Engine::Threads)];
                 self.engine = Some(choose(name, value, &known)?);
@@ -125,7 +148,10 @@ impl DiskSpec {
         Ok(())
     }
 
-    pub(super) fn check(&self) -> Result<(), SpecError> {
+    pub(super) fn check(&self, purpose: Purpose) -> Result<(), SpecError> {
+        if purpose == Purpose::Boot && self.path.is_none() {
+            return refuse(format!("{} needs path=FILE, an image or block device", self.device));
+        }
         if self.backend != Backend::File {
             for (given, name) in [
                 (self.path.is_some(), "path"),

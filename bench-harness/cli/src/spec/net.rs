@@ -2,7 +2,7 @@
 
 use paraslot_protocol::Device;
 
-use super::{OptionInfo, SpecError, choose, option, queues, refuse, switch};
+use super::{ADDR, OptionInfo, Purpose, SpecError, choose, option, queues, refuse, switch};
 
 /// What an adapter is plugged into.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,22 +33,23 @@ pub(crate) struct NetSpec {
 
 const MAC: OptionInfo = option("mac", "XX:XX:XX:XX:XX:XX", "hardware address");
 const QUEUES: OptionInfo =
-    option("queues", "1..64", "pairs of queues to offer; the workloads use the first");
+    option("queues", "1..64", "pairs of queues to offer; workloads use the first");
 const QUEUES_TO_8: OptionInfo = OptionInfo { values: "1..8", ..QUEUES };
 const OFFLOADS: OptionInfo =
     option("offloads", "on|off", "offer checksums and segmentation, both ways");
 const BACKEND: OptionInfo =
-    option("backend", "auto|tap", "what the workload needs, or a TAP interface to send to");
+    option("backend", "auto|tap", "what the workload needs (to boot: nothing), or a TAP interface");
 const IFNAME: OptionInfo = option("ifname", "NAME", "the TAP interface, for backend=tap");
 const VERIFY: OptionInfo =
-    option("verify", "on|off", "give frames contents, and check them on arrival");
+    option("verify", "on|off", "give frames contents, and check them on arrival")
+        .only(Purpose::Measure);
 
 /// The options that an adapter takes.
 pub(super) fn options(device: Device) -> &'static [OptionInfo] {
     match device {
-        Device::VirtioNet => &[MAC, QUEUES, OFFLOADS, BACKEND, IFNAME, VERIFY],
-        Device::Vmxnet3 => &[MAC, QUEUES_TO_8, BACKEND, IFNAME, VERIFY],
-        _ => &[MAC, BACKEND, IFNAME, VERIFY],
+        Device::VirtioNet => &[MAC, QUEUES, OFFLOADS, BACKEND, IFNAME, VERIFY, ADDR],
+        Device::Vmxnet3 => &[MAC, QUEUES_TO_8, BACKEND, IFNAME, VERIFY, ADDR],
+        _ => &[MAC, BACKEND, IFNAME, VERIFY, ADDR],
     }
 }
 

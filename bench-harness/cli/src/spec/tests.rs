@@ -1,21 +1,27 @@
 use super::*;
 
 fn error(text: &str) -> String {
-    let message = text.parse::<DeviceSpec>().expect_err(text).to_string();
+    let message = text.parse::<Request>().expect_err(text).to_string();
+    assert!(!message.contains('\n'));
+    message
+}
+
+fn boot_error(text: &str) -> String {
+    let message = text.parse::<Plugged>().expect_err(text).to_string();
     assert!(!message.contains('\n'));
     message
 }
 
 fn disk(text: &str) -> DiskSpec {
     match text.parse() {
-        Ok(DeviceSpec::Disk(spec)) => spec,
+        Ok(Request::Disk(spec)) => spec,
         other => panic!("{text}: {other:?}"),
     }
 }
 
 fn net(text: &str) -> NetSpec {
     match text.parse() {
-        Ok(DeviceSpec::Net(spec)) => spec,
+        Ok(Request::Net(spec)) => spec,
         other => panic!("{text}: {other:?}"),
     }
 }
@@ -36,7 +42,7 @@ fn options_of_disks_are_read() {
         ..DiskSpec::new(Device::VirtioBlk)
     };
     assert_eq!(spec, expected);
-    assert_eq!("ahci".parse(), Ok(DeviceSpec::new(Device::Ahci)));
+    assert_eq!(model("ahci"), DeviceSpec::new(Device::Ahci));
     assert_eq!(disk("ahci,backend=null").backend, Backend::Null);
 }
 
@@ -51,7 +57,7 @@ fn options_of_networks_are_read() {
         ..NetSpec::new(Device::VirtioNet)
     };
     assert_eq!(spec, expected);
-    assert_eq!("e1000".parse(), Ok(DeviceSpec::new(Device::E1000)));
+    assert_eq!(model("e1000"), DeviceSpec::new(Device::E1000));
     assert_eq!(net("e1000,backend=auto").tap(), None);
     assert_eq!(net("e1000,backend=tap,ifname=tap0").tap(), Some("tap0"));
 }
@@ -78,7 +84,7 @@ fn the_users_image_is_written_only_if_asked() {
 #[test]
 fn what_is_unknown_is_named_with_what_is_known() {
     const KNOWN: &str =
-        "there are virtio-blk, virtio-scsi, pvscsi, ahci, virtio-net, vmxnet3, e1000";
+        "there are virtio-blk, virtio-scsi, pvscsi, ahci, virtio-net, vmxnet3, e1000, vfio";
     assert_eq!(error("floppy"), format!("no device \"floppy\": {KNOWN}"));
     assert_eq!(error(""), format!("no device \"\": {KNOWN}"));
     assert_eq!(error("virtio-blk,,"), format!("no device \"virtio-blk,\": {KNOWN}"));
@@ -130,22 +136,85 @@ fn what_makes_no_sense_is_refused() {
     }
 }
 
-/// What `list` shows is what the parser takes.
+/// What `list` shows is what the parser takes, and for what it is said to be for alone.
 #[test]
 fn every_option_that_is_shown_is_taken() {
-    for device in Device::ALL {
-        for info in options(device) {
+    let models = Device::MODELS.map(|device| (device.name(), options(device)));
+    for (name, options) in models.into_iter().chain([(HOST, HOST_OPTIONS)]) {
+        for info in options {
             let value = match info.values {
                 "FILE" | "TEXT" => "x",
                 "NAME" => "tap0,backend=tap",
                 "XX:XX:XX:XX:XX:XX" => "52:54:00:12:34:56",
+                "0000:00:05.0" => "0000:00:05.0",
                 "1..64" => "64",
                 "1..8" => "8",
+                "1..1f" => "1f",
                 "auto|tap" => "auto",
                 choices => choices.split('|').next_back().unwrap(),
             };
-            let text = format!("{device},{}={value}", info.name);
-            assert!(text.parse::<DeviceSpec>().is_ok(), "{text}");
+            let mut text = format!("{name},{}={value}", info.name);
+            if name == HOST && info.name != "host" {
+                text.push_str(",host=0000:00:05.0");
+            }
+            let measured = text.parse::<Request>().is_ok();
+            assert_eq!(measured, info.is_for(Purpose::Measure), "{text}");
+            let has_path = options.iter().any(|info| info.name == "path") && info.name != "path";
+            text.push_str(if has_path { ",path=x" } else { "" });
+            let booted = text.parse::<Plugged>().is_ok();
+            assert_eq!(booted, info.is_for(Purpose::Boot), "{text}");
         }
     }
+}
+
+#[test]
+fn what_is_booted_has_options_of_its_own() {
+    let plugged: Plugged = "virtio-scsi,path=a.iso,media=cdrom,addr=1F".parse().unwrap();
+    assert_eq!(plugged.slot, Some(31));
+    let Request::Disk(spec) = plugged.request else { panic!("no disk") };
+    assert_eq!((spec.media, spec.path), (Media::Cdrom, Some("a.iso".into())));
+    assert_eq!("e1000".parse::<Plugged>().unwrap().slot, None);
+    assert_eq!(
+        boot_error("ahci,path=x,verify=off"),
+        "option verify is for paraslot run, not for paraslot boot"
+    );
+    assert_eq!(error("ahci,addr=3"), "option addr is for paraslot boot, not for paraslot run");
+    assert_eq!(boot_error("ahci"), "ahci needs path=FILE, an image or block device");
+    assert_eq!(
+        boot_error("e1000,queues=2"),
+        "e1000 has no option \"queues\": it has mac, backend, ifname, addr"
+    );
+    for wrong in ["0", "20", "", "1.0", "+1", "001", "x"] {
+        let expected = format!("addr={wrong}: addr is a hexadecimal number from 1 to 1f");
+        assert_eq!(boot_error(&format!("e1000,addr={wrong}")), expected);
+    }
+    assert!(boot_error("virtio-blk,path=x,media=cdrom").contains("no option \"media\""));
+}
+
+#[test]
+fn a_function_of_the_hosts_is_named_by_its_address() {
+    let request: Request = "vfio,host=00:05.0,bind=on,overwrite=on".parse().unwrap();
+    assert!(request.borrows());
+    let resolve = |device| {
+        DeviceSpec::of(&request, |address| {
+            assert_eq!(address.to_string(), "0000:00:05.0");
+            Ok(device)
+        })
+    };
+    let disk = resolve(Device::Nvme).unwrap();
+    assert!(disk.is_passed());
+    assert_eq!((disk.device(), disk.family()), (Device::Nvme, Family::Passthrough));
+    let DeviceSpec::Passed(spec) = &disk else { panic!("not passed through") };
+    assert_eq!(spec.label(), "host=0000:00:05.0,overwrite=on");
+    assert_eq!(
+        resolve(Device::E1000).unwrap_err().to_string(),
+        "overwrite=on is for disks: 0000:00:05.0 is e1000"
+    );
+    assert_eq!(
+        error("vfio"),
+        "vfio needs host=0000:00:05.0, a function's address: see paraslot doctor"
+    );
+    assert!(error("vfio,host=5").starts_with("host=5: "));
+    assert!(error("vfio,path=x").ends_with("it has host, bind, overwrite"));
+    assert!(boot_error("vfio,host=00:05.0,overwrite=on").contains("for paraslot run"));
 }

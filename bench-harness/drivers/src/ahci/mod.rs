@@ -24,6 +24,7 @@ use paraslot_spec::ahci::{Cap, MAX_SLOTS, PortInterrupt, host, port as register}
 use paraslot_spec::ata::{SECTOR, command, device, dsm};
 
 use crate::disk::check_range;
+use crate::pci::Signal;
 use crate::{Accesses, Completion, Completions, Disk, DmaRegion, Error, Failed, Op, Platform};
 use identity::Identity;
 use memory::{Command, Data, MAX_TRANSFER, PortMemory};
@@ -59,11 +60,13 @@ pub struct AhciOptions {
     pub queued: bool,
     /// The platform's number of the interrupt to use.
     pub interrupt: u8,
+    /// The way in which it is raised.
+    pub signal: Signal,
 }
 
 impl Default for AhciOptions {
     fn default() -> Self {
-        Self { queued: true, interrupt: 0 }
+        Self { queued: true, interrupt: 0, signal: Signal::Best }
     }
 }
 
@@ -91,7 +94,7 @@ impl<'p, P: Platform> Ahci<'p, P> {
     /// # Errors
     /// When there is none or it cannot be set up.
     pub fn new(platform: &'p P, options: AhciOptions) -> Result<Self, Error> {
-        let mut hba = Hba::new(platform, platform.interrupt_message(options.interrupt))?;
+        let mut hba = Hba::new(platform, options)?;
         let memory = PortMemory::new(platform, hba.cap.contains(Cap::S64A))?;
         hba.find_disk(&memory)?;
         let mut this = Self {
@@ -236,6 +239,26 @@ impl<'p, P: Platform> Ahci<'p, P> {
         self.hba.port_read(if self.queued { register::SACT } else { register::CI })
     }
 
+    /// Sees to the causes of an interrupt, which are cleared then.
+    fn take_causes(&mut self, completions: &mut Completions) -> Result<(), Error> {
+        let causes = self.hba.read(host::IS);
+        if causes == 0 {
+            return Ok(());
+        }
+        if causes & self.hba.port_bit() != 0 {
+            let status = self.hba.port_read(register::IS);
+            self.hba.port_write(register::IS, status);
+            if PortInterrupt::from_bits_retain(status).intersects(ERRORS) {
+                self.recover(completions)?;
+            } else {
+                let done = self.issued() & !self.running();
+                self.complete(done, completions);
+            }
+        }
+        self.hba.write(host::IS, causes);
+        Ok(())
+    }
+
     /// Commands that have been issued and not completed.
     fn issued(&self) -> u32 {
         self.active & !self.pending
@@ -304,27 +327,17 @@ impl<P: Platform> Disk for Ahci<'_, P> {
     }
 
     fn handle(&mut self, completions: &mut Completions) -> Result<(), Error> {
-        let causes = self.hba.read(host::IS);
-        if causes == 0 {
-            return Ok(());
-        }
-        if causes & self.hba.port_bit() != 0 {
-            let status = self.hba.port_read(register::IS);
-            self.hba.port_write(register::IS, status);
-            if PortInterrupt::from_bits_retain(status).intersects(ERRORS) {
-                self.recover(completions)?;
-            } else {
-                let done = self.issued() & !self.running();
-                self.complete(done, completions);
-            }
-        }
-        self.hba.write(host::IS, causes);
-        Ok(())
+        let result = self.take_causes(completions);
+        self.hba.end_of_interrupt();
+        result
     }
 
     fn set_interrupts(&mut self, on: bool) -> Result<(), Error> {
         if self.active != 0 {
             return Err(Error::Busy);
+        }
+        if on && !self.hba.can_interrupt() {
+            return Err(Error::Unsupported("interrupts that reach the platform"));
         }
         self.hba.enable_interrupts(false);
         self.hba.port_write(register::IE, 0);

@@ -5,11 +5,13 @@ use paraslot_spec::ahci::{
     sctl, ssts,
 };
 use paraslot_spec::ata;
+use paraslot_spec::pci::Command;
 
+use super::AhciOptions;
 use super::memory::PortMemory;
 use crate::error::{delay, wait_until};
-use crate::pci::{Function, functions, route};
-use crate::{Error, MsiMessage, Platform, Window};
+use crate::pci::{Function, Way, connect, functions};
+use crate::{Error, Platform, Window};
 
 /// How long an HBA reset may take (10.4.3), in milliseconds.
 const RESET_MS: u64 = 1000;
@@ -34,26 +36,40 @@ const BOHC_OOS: u32 = 1 << 1;
 /// The registers of an HBA, and which of its ports is used.
 pub(super) struct Hba<'p, P> {
     pub(super) platform: &'p P,
+    function: Function<'p, P>,
     window: Window<'p, P>,
     base: u64,
     port: u8,
     pub(super) cap: Cap,
+    interrupt: u8,
+    /// None, if it cannot interrupt.
+    way: Option<Way>,
 }
 
 impl<'p, P: Platform> Hba<'p, P> {
     /// Takes over the first AHCI HBA on bus 0 and resets it.
-    pub(super) fn new(platform: &'p P, message: MsiMessage) -> Result<Self, Error> {
+    pub(super) fn new(platform: &'p P, options: AhciOptions) -> Result<Self, Error> {
         let function = functions(platform).find(|function| function.class() == CLASS_CODE);
         let function: Function<'p, P> = function.ok_or(Error::NotFound)?;
         function.enable()?;
-        route(function, message)?;
         let bar = function.bar(ABAR)?;
         let window = Window::new(platform, bar.address, bar.size);
         if window.len() < u64::from(PORTS) {
             return Err(Error::Protocol("ABAR is too small"));
         }
-        let mut hba = Self { platform, window, base: 0, port: 0, cap: Cap::empty() };
+        let (interrupt, way) = (options.interrupt, None);
+        let mut hba = Self {
+            platform,
+            function,
+            window,
+            base: 0,
+            port: 0,
+            cap: Cap::empty(),
+            interrupt,
+            way,
+        };
         hba.reset()?;
+        hba.way = connect(function, options.interrupt, options.signal)?;
         hba.cap = Cap::from_bits_retain(hba.read(host::CAP));
         Ok(hba)
     }
@@ -77,7 +93,24 @@ impl<'p, P: Platform> Hba<'p, P> {
 
     /// Stops everything: an HBA reset.
     pub(super) fn shutdown(&self) -> Result<(), Error> {
-        self.reset()
+        let result = self.reset();
+        if self.way == Some(Way::Pin) {
+            self.function.set_command(self.function.command() | Command::INTX_DISABLE);
+            self.end_of_interrupt();
+        }
+        result
+    }
+
+    /// Whether its interrupts reach the platform.
+    pub(super) fn can_interrupt(&self) -> bool {
+        self.way.is_some()
+    }
+
+    /// The handling of an interrupt is over: its causes were cleared. It matters to the pin alone.
+    pub(super) fn end_of_interrupt(&self) {
+        if self.way == Some(Way::Pin) {
+            self.platform.end_of_interrupt(self.interrupt);
+        }
     }
 
     pub(super) fn window(&self) -> &Window<'p, P> {

@@ -24,6 +24,8 @@ const BRIDGE_WINDOW: u16 = 0x20;
 const BRIDGE_PREFETCHABLE_WINDOW: u16 = 0x24;
 /// Address ranges that are looked out for when a BAR is placed.
 const MAX_RANGES: usize = 256;
+/// Bytes of a page of memory.
+const PAGE: u64 = 4096;
 
 impl<P: Platform> Function<'_, P> {
     fn bar_count(&self) -> u8 {
@@ -137,11 +139,13 @@ impl<P: Platform> Function<'_, P> {
             if bar.address != 0 {
                 return;
             }
-            let Some(address) = taken.find(space.start, space.end, bar.size) else {
+            // Pages of its own: then a hypervisor can map it, and nothing else with it.
+            let room = bar.size.max(PAGE);
+            let Some(address) = taken.find(space.start, space.end, room) else {
                 result = Err(Error::NoMemory);
                 return;
             };
-            taken.add(address, bar.size);
+            taken.add(address, room);
             let [a, b, c, d, e, f, g, h] = address.to_le_bytes();
             let offset = header::BAR0 + 4 * u16::from(index);
             self.write32(offset, u32::from_le_bytes([a, b, c, d]));

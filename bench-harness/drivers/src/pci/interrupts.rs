@@ -5,6 +5,18 @@ use paraslot_spec::pci::{Command, capability, msi, msix};
 use super::Function;
 use crate::{Error, MsiMessage, Platform, Window};
 
+/// The way in which a function that knows several raises its interrupts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signal {
+    /// MSI-X; if the function has none, MSI; if it has none either, its pin: Linux's choice.
+    #[default]
+    Best,
+    /// MSI.
+    Msi,
+    /// The pin INTA#.
+    Pin,
+}
+
 /// A function's MSI-X table, enabled.
 pub struct Msix<'p, P> {
     function: Function<'p, P>,
@@ -117,6 +129,36 @@ pub fn route_msi<P: Platform>(function: Function<'_, P>, message: MsiMessage) ->
     }
     set_control(msi::ENABLE);
     Ok(())
+}
+
+/// How a function's only interrupt reaches the platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By a message.
+    Message,
+    /// By the pin, whose handling has an end.
+    Pin,
+}
+
+/// Has the function's only (or first) interrupt raise interrupt `index`. That there is no way is an error
+/// only if a certain one was asked for: without interrupts a device can still be polled.
+pub(crate) fn connect<P: Platform>(
+    function: Function<'_, P>,
+    index: u8,
+    signal: Signal,
+) -> Result<Option<Way>, Error> {
+    // Somebody else may have had it interrupt in another way.
+    silence(function);
+    let message = function.platform().interrupt_message(index);
+    match signal {
+        Signal::Best => match route(function, message) {
+            Ok(()) => Ok(Some(Way::Message)),
+            Err(Error::Unsupported(_)) => Ok(route_pin(function, index).ok().map(|()| Way::Pin)),
+            Err(error) => Err(error),
+        },
+        Signal::Msi => route_msi(function, message).map(|()| Some(Way::Message)),
+        Signal::Pin => route_pin(function, index).map(|()| Some(Way::Pin)),
+    }
 }
 
 /// Has the function send no messages, by MSI-X or MSI: while it can, it does not assert its pin.

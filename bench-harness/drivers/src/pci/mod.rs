@@ -6,7 +6,8 @@ mod interrupts;
 mod tests;
 
 pub use bars::Bar;
-pub use interrupts::{Msix, route, route_msi, route_pin, silence};
+pub use interrupts::{Msix, Signal, route, route_msi, route_pin, silence};
+pub(crate) use interrupts::{Way, connect};
 
 use paraslot_spec::pci::{Command, Status, header};
 

@@ -87,6 +87,37 @@ fn only_what_the_firmware_left_is_placed_and_never_over_something_else() {
 }
 
 #[test]
+fn io_bars_and_roms_are_left_alone_and_large_and_small_bars_placed() {
+    let fake = Fake::new();
+    fake.add(1, 0, 0);
+    // As an e1000 has them, and a ROM; then a prefetchable one of 64 MiB and a small one.
+    fake.bar(1, 0, 0x2_0000, false, 0);
+    fake.bar(1, 2, 0x400_0000, true, 0);
+    fake.bar(1, 4, 0x20, false, 0);
+    fake.bar(1, 5, 0x10, false, 0);
+    {
+        let mut functions = fake.functions.borrow_mut();
+        let config = functions.get_mut(&(1, 0)).unwrap();
+        (config.words[5], config.writable[5]) = (1, 0xffff_ffc0);
+        config.words[6] |= 8;
+        config.writable[0x30 / 4] = 0xfffc_0001;
+    }
+    let function = function(&fake, 1);
+    function.enable().unwrap();
+    let at = |index| function.bar(index).map(|Bar { address, size }| (address, size));
+    assert_eq!(at(0), Ok((0xe000_0000, 0x2_0000)));
+    assert_eq!(at(1), Err(Error::Protocol("a BAR that does not exist")));
+    assert_eq!(at(2), Ok((0xe400_0000, 0x400_0000)));
+    // Each has a page to itself.
+    assert_eq!(at(4), Ok((0xe002_0000, 0x20)));
+    assert_eq!(at(5), Ok((0xe002_1000, 0x10)));
+    let words = &fake.functions.borrow()[&(1, 0)].words;
+    assert_eq!((words[5], words[6], words[7]), (1, 0xe400_000c, 0));
+    assert_eq!(words[0x30 / 4], 0, "the ROM is not even asked for its size");
+    assert!(!function.command().contains(Command::IO));
+}
+
+#[test]
 fn a_bar_that_does_not_fit_is_refused() {
     let fake = Fake::new();
     fake.add(1, 0, 0);

@@ -3,7 +3,7 @@
 use paraslot_spec::pvscsi::Intr;
 
 use super::Pvscsi;
-use super::hardware::Way;
+use crate::pci::Way;
 use crate::{Accesses, Completions, Disk, Error, Op, Platform};
 
 impl<P: Platform> Disk for Pvscsi<'_, P> {

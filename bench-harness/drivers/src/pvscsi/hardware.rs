@@ -11,23 +11,14 @@ use paraslot_spec::scsi::status;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{Immutable, IntoBytes};
 
-use super::{Options, Signal};
-use crate::pci::{Function, functions, route, route_msi, route_pin, silence};
+use super::Options;
+use crate::pci::{Function, Way, connect, functions};
 use crate::{Accesses, Error, Platform, Window};
 
 /// Targets of an adapter that does not say how many there can be, as Linux takes it.
 const USUAL_TARGETS: u16 = 16;
 /// Most targets that a request can name.
 const MAX_TARGETS: u16 = 256;
-
-/// How an interrupt reaches the platform.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// By a message.
-    Message,
-    /// By the pin.
-    Pin,
-}
 
 /// An adapter's function and registers.
 pub(super) struct Hardware<'p, P> {
@@ -57,28 +48,8 @@ impl<'p, P: Platform> Hardware<'p, P> {
         let mut this = Self { platform, function, window, way: None, interrupt };
         this.set_mask(Intr::empty());
         this.command(command::ADAPTER_RESET);
-        // Somebody else may have had it interrupt in another way.
-        silence(function);
-        this.way = this.route(options.signal)?;
+        this.way = connect(function, interrupt, options.signal)?;
         Ok(this)
-    }
-
-    /// Connects the interrupt. That there is no way is an error only if a certain one was asked for:
-    /// without interrupts the adapter can still be polled.
-    fn route(&self, signal: Signal) -> Result<Option<Way>, Error> {
-        let message = self.platform.interrupt_message(self.interrupt);
-        match signal {
-            Signal::Best => match route(self.function, message) {
-                Ok(()) => Ok(Some(Way::Message)),
-                Err(Error::Unsupported(_)) => {
-                    let pin = route_pin(self.function, self.interrupt);
-                    Ok(pin.is_ok().then_some(Way::Pin))
-                }
-                Err(error) => Err(error),
-            },
-            Signal::Msi => route_msi(self.function, message).map(|()| Some(Way::Message)),
-            Signal::Pin => route_pin(self.function, self.interrupt).map(|()| Some(Way::Pin)),
-        }
     }
 
     pub(super) fn platform(&self) -> &'p P {

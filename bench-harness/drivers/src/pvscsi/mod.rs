@@ -24,8 +24,9 @@ mod rings;
 #[cfg(test)]
 mod tests;
 
+pub use crate::pci::Signal;
 pub use manage::Message;
-pub use options::{Options, Signal};
+pub use options::Options;
 
 use hardware::Hardware;
 use requests::Requests;

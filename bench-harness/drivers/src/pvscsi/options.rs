@@ -1,18 +1,7 @@
 //! What the driver is asked for.
 
+use crate::pci::Signal;
 use crate::{Error, MAX_DEPTH};
-
-/// By which way the adapter interrupts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Signal {
-    /// MSI-X; if the adapter has none, MSI; if it has none either, its pin: Linux's choice.
-    #[default]
-    Best,
-    /// MSI.
-    Msi,
-    /// The pin INTA#.
-    Pin,
-}
 
 /// How a disk is to be driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,6 +21,12 @@ use crate::{Error, MsiMessage, Platform, Window};
 /// How long a reset may take, in milliseconds.
 const RESET_MS: u64 = 5000;
 
+/// What a driver accepts of every device that offers it (6.1): the modern interface, and that the
+/// device reaches memory the way that the platform gives it. Every address that a device is told is
+/// what [`DmaRegion::physical`](crate::DmaRegion::physical) says a device sees, so there is nothing to
+/// translate, and nothing changes for a device that does not offer it.
+const EVERYWHERE: u64 = feature::VERSION_1 | feature::ACCESS_PLATFORM;
+
 /// Offset of a field of the common configuration structure.
 macro_rules! common {
     ($field:ident) => {
@@ -63,6 +69,10 @@ fn structure<'p, P: Platform>(
         if cfg_type != kind || usize::from(len) < size_of::<Capability>() || bar > 5 {
             continue;
         }
+        // So is one that this driver cannot use: the same structure may follow in memory (4.1.4.1).
+        if function.read32(pci::header::BAR0 + 4 * u16::from(bar)) & pci::bar::IO != 0 {
+            continue;
+        }
         let start = u64::from(function.read32(offset + 8));
         let length = u64::from(function.read32(offset + 12));
         let bar = function.bar(bar)?;
@@ -76,7 +86,7 @@ fn structure<'p, P: Platform>(
 
 impl<'p, P: Platform> Transport<'p, P> {
     /// Finds the structures, resets the device and negotiates features, up to FEATURES_OK: those that
-    /// the device offers among `accept`, to which VERSION_1 is added.
+    /// the device offers among `accept`, to which VERSION_1 and ACCESS_PLATFORM are added.
     ///
     /// # Errors
     /// When the device lacks a structure, is not modern, or does not accept the features.
@@ -106,7 +116,7 @@ impl<'p, P: Platform> Transport<'p, P> {
         this.add_status(Status::ACKNOWLEDGE);
         this.add_status(Status::DRIVER);
         let offered = this.offered();
-        this.features = offered & (choose(offered) | feature::VERSION_1);
+        this.features = offered & (choose(offered) | EVERYWHERE);
         if this.features & feature::VERSION_1 == 0 {
             return Err(this.fail(Error::Unsupported("VIRTIO_F_VERSION_1")));
         }

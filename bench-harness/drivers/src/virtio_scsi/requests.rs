@@ -257,10 +257,8 @@ impl<'p, P: Platform> Requests<'p, P> {
         };
         let request = parts.tags.request(tag).filter(|_| used.head == first);
         let request = request.ok_or(Error::Protocol("a buffer that it was not given"))?;
-        let room = match request.buffer.direction {
-            Direction::In => RESPONSE_LEN.saturating_add(request.buffer.len),
-            Direction::Out | Direction::None => RESPONSE_LEN,
-        };
+        // It is to be what was written (2.7.8.2). QEMU's device counts what it has read, too.
+        let room = RESPONSE_LEN.saturating_add(request.buffer.len);
         if !(RESPONSE_MIN..=room).contains(&used.len) {
             return Err(Error::Protocol("a response of a length that it cannot have"));
         }

@@ -11,6 +11,7 @@ use zerocopy::little_endian::{U32, U64};
 
 use crate::ahci::{Ahci, AhciOptions};
 use crate::e1000::{self, E1000};
+use crate::nvme::{self, Nvme};
 use crate::pvscsi::{self, Pvscsi};
 use crate::virtio_blk::{Options, VirtioBlk};
 use crate::virtio_net::{self, VirtioNet};
@@ -176,7 +177,7 @@ fn start_net<P: Platform>(
             let nic = E1000::new(platform, options).map_err(Failure::SetUp)?;
             run_on_nic(platform, nic, job, outcome)
         }
-        Device::VirtioBlk | Device::VirtioScsi | Device::Pvscsi | Device::Ahci => {
+        Device::VirtioBlk | Device::VirtioScsi | Device::Pvscsi | Device::Ahci | Device::Nvme => {
             Err(Failure::Job(JobError::Invalid("device")))
         }
     }
@@ -208,8 +209,13 @@ fn start_disk<P: Platform>(
             run_on(platform, disk, job, outcome)
         }
         Device::Ahci => {
-            let options = AhciOptions { queued: true, interrupt: INTERRUPT };
+            let options = AhciOptions { interrupt: INTERRUPT, ..AhciOptions::default() };
             let disk = Ahci::new(platform, options).map_err(Failure::SetUp)?;
+            run_on(platform, disk, job, outcome)
+        }
+        Device::Nvme => {
+            let options = nvme::Options { interrupt: INTERRUPT, ..nvme::Options::new(job.depth) };
+            let disk = Nvme::new(platform, options).map_err(unfit)?;
             run_on(platform, disk, job, outcome)
         }
         Device::VirtioNet | Device::Vmxnet3 | Device::E1000 => {

@@ -14,6 +14,9 @@ pub enum Access {
     RandomWrite,
     /// Reads in order, starting over at the end.
     SequentialRead,
+    /// Writes in order, starting over at the end: what reads are compared with. For disks that the harness
+    /// cannot fill.
+    Fill,
 }
 
 impl Access {
@@ -23,11 +26,12 @@ impl Access {
             Self::RandomRead => "randread",
             Self::RandomWrite => "randwrite",
             Self::SequentialRead => "read",
+            Self::Fill => "fill",
         }
     }
 }
 
-named!(Access, "access", [RandomRead, RandomWrite, SequentialRead]);
+named!(Access, "access", [RandomRead, RandomWrite, SequentialRead, Fill]);
 
 /// One workload on one disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

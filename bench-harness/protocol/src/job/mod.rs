@@ -23,6 +23,8 @@ pub enum Device {
     Pvscsi,
     /// AHCI, the first port with a disk.
     Ahci,
+    /// NVMe, the first namespace.
+    Nvme,
     /// virtio-net.
     VirtioNet,
     /// vmxnet3.
@@ -81,7 +83,20 @@ impl core::error::Error for JobError {}
 
 impl Device {
     /// All of them: disks, then network adapters, paravirtual ones first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
+        Self::VirtioBlk,
+        Self::VirtioScsi,
+        Self::Pvscsi,
+        Self::Ahci,
+        Self::Nvme,
+        Self::VirtioNet,
+        Self::Vmxnet3,
+        Self::E1000,
+    ];
+
+    /// Those that the project has a model of, in the same order. The others can be driven where
+    /// somebody else provides them: another monitor, or a host that passes one through.
+    pub const MODELS: [Self; 7] = [
         Self::VirtioBlk,
         Self::VirtioScsi,
         Self::Pvscsi,
@@ -98,6 +113,7 @@ impl Device {
             Self::VirtioScsi => "virtio-scsi",
             Self::Pvscsi => "pvscsi",
             Self::Ahci => "ahci",
+            Self::Nvme => "nvme",
             Self::VirtioNet => "virtio-net",
             Self::Vmxnet3 => "vmxnet3",
             Self::E1000 => "e1000",
@@ -107,7 +123,9 @@ impl Device {
     /// What it is for.
     pub const fn class(self) -> Class {
         match self {
-            Self::VirtioBlk | Self::VirtioScsi | Self::Pvscsi | Self::Ahci => Class::Disk,
+            Self::VirtioBlk | Self::VirtioScsi | Self::Pvscsi | Self::Ahci | Self::Nvme => {
+                Class::Disk
+            }
             Self::VirtioNet | Self::Vmxnet3 | Self::E1000 => Class::Net,
         }
     }
@@ -123,7 +141,7 @@ impl Completion {
     }
 }
 
-named!(Device, "device", [VirtioBlk, VirtioScsi, Pvscsi, Ahci, VirtioNet, Vmxnet3, E1000]);
+named!(Device, "device", [VirtioBlk, VirtioScsi, Pvscsi, Ahci, Nvme, VirtioNet, Vmxnet3, E1000]);
 named!(Completion, "completion", [Poll, Interrupt]);
 
 impl From<DiskJob> for Job {
@@ -242,6 +260,15 @@ mod tests {
         verify: true,
         tsc_hz: 1,
     };
+
+    #[test]
+    fn every_device_has_a_name_of_its_own() {
+        for device in Device::ALL {
+            assert_eq!(device.name().parse(), Ok(device));
+        }
+        let modelled = Device::ALL.into_iter().filter(|device| *device != Device::Nvme);
+        assert!(modelled.eq(Device::MODELS));
+    }
 
     #[test]
     fn text_and_back() {

@@ -11,7 +11,7 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -132,9 +132,20 @@ impl FileBackend {
     /// # Errors
     /// In one line, what is wrong and what to do about it.
     pub fn open(options: &FileOptions) -> Result<Self, OpenError> {
+        Self::with_file(open_image(options)?, options)
+    }
+
+    /// As [`open`](Self::open), of a file that is open already and may have no name: the options' path
+    /// is for messages then. It must have been opened for writing unless `read_only`, and with O_DIRECT
+    /// if `direct`. Its offset is not used. With `lock`, the lock is that of its open file description:
+    /// duplicates of a descriptor do not lock each other out.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn with_file(file: File, options: &FileOptions) -> Result<Self, OpenError> {
         let path = &options.path;
-        let file = open_image(options)?;
         let failed = |error| OpenError::io(path, error);
+        check_kind(path, file.metadata().map_err(failed)?.file_type())?;
         if options.lock {
             sys::lock(&file, !options.read_only)
                 .map_err(|error| OpenError::lock(path, options.read_only, error))?;
@@ -220,17 +231,7 @@ impl FileBackend {
 fn open_image(options: &FileOptions) -> Result<File, OpenError> {
     let path = &options.path;
     let failed = |error| OpenError::open(path, options.read_only, error);
-    let kind = std::fs::metadata(path).map_err(failed)?.file_type();
-    let what = if kind.is_file() || kind.is_block_device() {
-        None
-    } else if kind.is_dir() {
-        Some("a directory")
-    } else {
-        Some("neither a regular file nor a block device")
-    };
-    if let Some(what) = what {
-        return Err(OpenError::NotAnImage { path: path.clone(), what });
-    }
+    check_kind(path, std::fs::metadata(path).map_err(failed)?.file_type())?;
     let direct = if options.direct { libc::O_DIRECT } else { 0 };
     OpenOptions::new()
         .read(true)
@@ -241,6 +242,17 @@ fn open_image(options: &FileOptions) -> Result<File, OpenError> {
             Some(libc::EINVAL) if options.direct => OpenError::NoDirect { path: path.clone() },
             _ => failed(error),
         })
+}
+
+fn check_kind(path: &Path, kind: FileType) -> Result<(), OpenError> {
+    let what = if kind.is_file() || kind.is_block_device() {
+        return Ok(());
+    } else if kind.is_dir() {
+        "a directory"
+    } else {
+        "neither a regular file nor a block device"
+    };
+    Err(OpenError::NotAnImage { path: path.into(), what })
 }
 
 /// In bytes, of a file or a block device.

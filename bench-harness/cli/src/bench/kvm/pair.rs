@@ -62,12 +62,12 @@ pub(super) fn run(setting: &Setting<'_>, cell: &Cell, job: &Job) -> anyhow::Resu
     // its own device run at the same time.
     let (vcpu, device) = (setting.vcpu_cpu(), setting.device_cpu());
     let mut receiver =
-        Machine::new(cell.path, vcpu, &setting.threads_on(device), &receive.into(), |host| {
+        Machine::new(cell.path, vcpu, &setting.threads_on(device), &receive.into(), |_, host| {
             adapter(spec, network::address(spec), at_receiver, host)
         })?;
     // It has the same address, as the guest sends to its own: what comes back has to pass its filter.
     let mut sender =
-        Machine::new(cell.path, device, &setting.threads_on(vcpu), &send.into(), |host| {
+        Machine::new(cell.path, device, &setting.threads_on(vcpu), &send.into(), |_, host| {
             adapter(spec, network::address(spec), at_sender, host)
         })?;
 

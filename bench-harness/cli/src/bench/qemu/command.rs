@@ -163,7 +163,7 @@ mod tests {
     use paraslot_protocol::{Access, Completion, DiskJob, NetJob, Traffic};
 
     fn line(spec: &str, image: Option<&str>, path: Path) -> String {
-        let spec: DeviceSpec = spec.parse().unwrap();
+        let spec = crate::spec::model(spec);
         let (warm_up_ms, measure_ms, operations, verify, tsc_hz) = (1, 1, 0, true, 0);
         let (device, completion) = (spec.device(), Completion::Poll);
         let (attached, job) = match &spec {
@@ -201,6 +201,7 @@ mod tests {
                 };
                 (Attached::Net { spec: net }, Job::Net(job))
             }
+            DeviceSpec::Passed(_) => panic!("QEMU's devices are models"),
         };
         let machine = Machine {
             guest: FilePath::new("/guest"),

@@ -41,14 +41,28 @@ fn lies_about_requests_are_errors() {
         let result = poll(&mut disk);
         assert!(matches!(result, Err(Error::Protocol(_))), "{used:?} {response:?} {result:?}");
     }
-    // A write has no room for data.
+    // A flush has no data.
     let machine = Machine::usual();
     let mut disk = disk(&machine, 8);
-    disk.submit(0, 0, Op::Write(&region(&machine, 512))).unwrap();
+    disk.submit(0, 0, Op::Flush).unwrap();
     disk.kick().unwrap();
     let taken = machine.take().unwrap();
     machine.respond(&taken, &device::response(0, 0, 0), 109);
     assert!(matches!(poll(&mut disk), Err(Error::Protocol(_))));
+}
+
+// QEMU's device says of a write that it has written what it has read.
+#[test]
+fn the_length_of_a_write_may_count_its_data_and_no_more() {
+    for (len, good) in [(108, true), (620, true), (621, false)] {
+        let machine = Machine::usual();
+        let mut disk = disk(&machine, 8);
+        disk.submit(0, 0, Op::Write(&region(&machine, 512))).unwrap();
+        disk.kick().unwrap();
+        let taken = machine.take().unwrap();
+        machine.respond(&taken, &device::response(0, 0, 0), len);
+        assert_eq!(poll(&mut disk).is_ok(), good, "{len}");
+    }
 }
 
 #[test]

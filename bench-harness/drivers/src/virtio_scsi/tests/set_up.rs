@@ -28,6 +28,42 @@ fn it_is_set_up_with_three_queues_and_one_vector() {
     assert_eq!((disk.features(), disk.uses_indirect()), (ALL, false));
 }
 
+// VIRTIO 1.4, 6.1: a device behind an IOMMU may refuse a driver that does not take ACCESS_PLATFORM.
+// What changes how rings or notifications look is left alone.
+#[test]
+fn access_platform_is_accepted_and_nothing_that_is_not_served() {
+    for (offered, accepted) in [
+        (feature::ACCESS_PLATFORM, feature::ACCESS_PLATFORM),
+        (feature::RING_PACKED | feature::NOTIFICATION_DATA | feature::IN_ORDER, 0),
+        (!ALL, feature::ACCESS_PLATFORM),
+    ] {
+        let machine = Machine::new(ALL | offered, Units::one());
+        let disk = VirtioScsi::new(&machine, Options::new(1)).unwrap();
+        assert_eq!(disk.features(), ALL | accepted);
+        let device = machine.device.borrow();
+        assert_eq!((device.status, device.accepted), (RUNNING, ALL | accepted));
+    }
+}
+
+// 4.1.4.1: the first structure that can be used; QEMU offers notification by I/O ports before the one
+// by memory if asked to.
+#[test]
+fn a_structure_in_an_io_bar_is_passed_over() {
+    let machine = Machine::usual();
+    {
+        let mut functions = machine.fake.functions.borrow_mut();
+        let words = &mut functions.get_mut(&(2, 0)).unwrap().words;
+        words[4 + 5] = 0xc001;
+        // A capability like the one for notifications, but in BAR 5, is the first of the list.
+        words[0xc0 / 4] = 0x09 | 0x40 << 8 | 20 << 16 | 2 << 24;
+        words[0xc0 / 4 + 1] = 5;
+        words[0xc0 / 4 + 3] = 4;
+        words[0x34 / 4] = 0xc0;
+    }
+    VirtioScsi::new(&machine, Options::new(1)).unwrap();
+    assert_eq!(machine.device.borrow().status, RUNNING);
+}
+
 #[test]
 fn events_are_not_waited_for_if_there_are_none() {
     let machine = Machine::new(ALL & !(scsi::HOTPLUG | scsi::CHANGE), Units::one());

@@ -68,6 +68,15 @@ impl Contents {
     pub(super) fn start_write(&self, block: u64, buffer: &DmaRegion) {
         let generation = self.get(block).wrapping_add(1) & !BUSY;
         self.set(block, generation | BUSY);
+        self.write_pattern(block, generation, buffer);
+    }
+
+    /// Fills `buffer` with what the block holds as long as nothing was written to it.
+    pub(super) fn fill(&self, block: u64, buffer: &DmaRegion) {
+        self.write_pattern(block, 0, buffer);
+    }
+
+    fn write_pattern(&self, block: u64, generation: u16, buffer: &DmaRegion) {
         for start in (0..buffer.len()).step_by(PATTERN_BLOCK) {
             let base = pattern_base(self.offset(block) + start as u64, u32::from(generation));
             buffer.fill_pattern(start, PATTERN_BLOCK, base, PATTERN_STEP);

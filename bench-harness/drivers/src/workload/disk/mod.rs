@@ -7,6 +7,7 @@ mod runner;
 mod tests;
 
 use paraslot_protocol::{Access, DiskJob, Outcome};
+use zerocopy::little_endian::U64;
 
 use super::Failure;
 use crate::{Disk, Platform};
@@ -19,6 +20,7 @@ pub(super) fn drive<P: Platform, D: Disk>(
     job: &DiskJob,
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
+    outcome.header.capacity = U64::new(disk.capacity());
     job.check().map_err(Failure::Job)?;
     if job.depth > disk.max_depth() {
         return Err(Failure::Unfit("depth"));

@@ -140,13 +140,21 @@ impl<'a, P: Platform, D: Disk> Runner<'a, P, D> {
         &mut self.flights[index]
     }
 
+    /// The next block in order, starting over at the end.
+    fn next_block(&mut self) -> u64 {
+        let block = self.next;
+        self.next = (block + 1) % self.contents.blocks();
+        block
+    }
+
     /// Submits the next request of the job.
     fn submit(&mut self, tag: u16) -> Result<(), Error> {
         let buffer = self.buffer(tag);
         let block = match self.job.access {
-            Access::SequentialRead => {
-                let block = self.next;
-                self.next = (block + 1) % self.contents.blocks();
+            Access::SequentialRead => self.next_block(),
+            Access::Fill => {
+                let block = self.next_block();
+                self.contents.fill(block, &buffer);
                 block
             }
             Access::RandomRead => self.random.below(self.contents.blocks()),
@@ -158,7 +166,7 @@ impl<'a, P: Platform, D: Disk> Runner<'a, P, D> {
             }
         };
         let op = match self.job.access {
-            Access::RandomWrite => Op::Write(&buffer),
+            Access::RandomWrite | Access::Fill => Op::Write(&buffer),
             Access::RandomRead | Access::SequentialRead => {
                 if self.job.verify {
                     spoil(&buffer);
@@ -224,7 +232,7 @@ impl<'a, P: Platform, D: Disk> Runner<'a, P, D> {
             Access::RandomRead | Access::SequentialRead if self.job.verify => {
                 self.check(tag, flight.block);
             }
-            Access::RandomRead | Access::SequentialRead => {}
+            Access::RandomRead | Access::SequentialRead | Access::Fill => {}
         }
         Ok(Some(tag))
     }

@@ -223,6 +223,31 @@ fn a_good_disk_passes_every_job_and_is_counted_exactly() {
     }
 }
 
+/// What a fill leaves is what reads are compared with, and nothing else passes for it.
+#[test]
+fn a_filled_disk_is_what_reads_expect() {
+    let fake = Fake::new();
+    let fresh = FakeDisk::new(&fake, Fault::None).data;
+    let drive = |disk: &mut FakeDisk<'_>, job: DiskJob| {
+        let mut outcome = Outcome::default();
+        outcome.header.tsc_hz = fake.tsc_hz().into();
+        let result = super::drive(&fake, disk, &job, &mut outcome);
+        assert_eq!(outcome.header.capacity.get(), JOB.span);
+        result.map(|()| outcome.header.operations.get())
+    };
+    for depth in [1, 8] {
+        let mut disk = FakeDisk::new(&fake, Fault::None);
+        disk.data.fill(0);
+        let read = DiskJob { access: Access::SequentialRead, ..JOB };
+        assert!(matches!(drive(&mut disk, read), Err(Failure::Corrupt(_))));
+        let operations = BLOCKS as u64;
+        let fill = DiskJob { access: Access::Fill, depth, operations, verify: false, ..JOB };
+        assert_eq!(drive(&mut disk, fill), Ok(operations));
+        assert_eq!(disk.data, fresh);
+        assert_eq!(drive(&mut disk, read), Ok(500));
+    }
+}
+
 #[test]
 fn the_warm_up_is_not_counted_and_time_ends_the_measured_part() {
     let job = DiskJob { warm_up_ms: 5, measure_ms: 20, operations: 0, ..JOB };

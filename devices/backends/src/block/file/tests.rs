@@ -319,3 +319,25 @@ fn many_queues_flush_at_once() {
         });
     });
 }
+
+/// A name may be gone, or never have been: what is open is used as it is.
+#[test]
+fn a_file_that_is_open_already_needs_no_name() {
+    let scratch = Scratch::new();
+    let options = scratch.image(MIB);
+    let file = OpenOptions::new().read(true).write(true).open(&options.path).unwrap();
+    std::fs::remove_file(&options.path).unwrap();
+    let options = FileOptions { path: "no name".into(), lock: false, ..options };
+    for engine in ENGINES {
+        let options = FileOptions { engine, ..options.clone() };
+        let file = file.try_clone().unwrap();
+        match FileBackend::with_file(file, &options) {
+            Ok(backend) => conformance(&backend, true),
+            Err(OpenError::NoUring { error, .. }) => println!("skipped {engine:?}: {error}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let directory = File::open(scratch.directory.path()).unwrap();
+    let error = FileBackend::with_file(directory, &options).err().unwrap().to_string();
+    assert_eq!(error, "image \"no name\" is a directory; name a regular file or a block device");
+}

@@ -1,0 +1,235 @@
+//! The devices of a machine that is booted, and what is behind them.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use paraslot_backends::block::{
+    self, BlockBackend, BlockOp, BlockRequest, FileBackend, FileOptions,
+};
+use paraslot_backends::net::{NetBackend, Sink, TapBackend, TapOptions};
+use paraslot_device::dma::Direction;
+use paraslot_device::{DmaBuffers, ManualExecutor, ThreadExecutor, ThreadOptions};
+use paraslot_pci::Bdf;
+use paraslot_protocol::Device;
+use paraslot_vfio::{IommuSpace, VfioPci};
+use paraslot_vmm::LinuxVm;
+
+use crate::error::Usage;
+use crate::spec::{DiskSpec, Engine, Media, NetSpec, Plugged, Request};
+use crate::{devices, sys};
+
+/// Devices on the bus, besides the host bridge.
+const SLOTS: u8 = 32;
+
+/// Where each device is: where it was asked for, or the first place that is free.
+///
+/// # Errors
+/// When two are to be in one place, or there are too many.
+pub(super) fn places(devices: &[Plugged]) -> anyhow::Result<Vec<Bdf>> {
+    let mut taken = [false; SLOTS as usize];
+    let [bridge, ..] = &mut taken;
+    *bridge = true;
+    for slot in devices.iter().filter_map(|device| device.slot) {
+        match taken.get_mut(usize::from(slot)) {
+            Some(taken) if !*taken => *taken = true,
+            _ => return Err(Usage::error(format!("addr={slot:x} is given twice"))),
+        }
+    }
+    let mut free = (0..SLOTS).filter(|slot| !taken[usize::from(*slot)]);
+    let place = |device: &Plugged| match device.slot.or_else(|| free.next()) {
+        Some(slot) => Ok(Bdf::root(slot)),
+        None => Err(Usage::error(format!("a bus has room for {} devices", SLOTS - 1))),
+    };
+    devices.iter().map(place).collect()
+}
+
+/// What a disk's data is in.
+pub(super) struct Drive {
+    backend: Arc<dyn BlockBackend>,
+    /// The image, for messages.
+    name: String,
+}
+
+/// Opens what is behind a disk; `None` for what is none.
+pub(super) fn open_drive(request: &Request) -> anyhow::Result<Option<Drive>> {
+    let Request::Disk(spec) = request else { return Ok(None) };
+    let path = spec.path.clone().context("a disk without an image")?;
+    let name = path.display().to_string();
+    let options = FileOptions {
+        read_only: spec.read_only || spec.media == Media::Cdrom,
+        direct: spec.direct,
+        engine: match spec.engine {
+            None => block::Engine::Auto,
+            Some(Engine::IoUring) => block::Engine::IoUring,
+            Some(Engine::Threads) => block::Engine::Threads,
+        },
+        ..FileOptions::new(path)
+    };
+    Ok(Some(Drive { backend: Arc::new(FileBackend::open(&options)?), name }))
+}
+
+impl Drive {
+    /// Sees to it that all that was written is durable.
+    ///
+    /// # Errors
+    /// When it is not: some of it may be lost.
+    pub(super) fn flush(&self) -> anyhow::Result<()> {
+        if self.backend.info().read_only {
+            return Ok(());
+        }
+        let failed = || format!("{}: what was written last may be lost", self.name);
+        let mut queue = self.backend.open_queue(1).with_context(failed)?;
+        let flush = BlockRequest {
+            token: 0,
+            op: BlockOp::Flush,
+            offset: 0,
+            len: 0,
+            buffers: DmaBuffers::empty(Direction::ToDevice),
+        };
+        if queue.submit(flush).is_err() {
+            bail!(failed());
+        }
+        queue.commit();
+        let mut completions = Vec::new();
+        loop {
+            queue.complete(&mut completions);
+            match completions.pop() {
+                Some(completion) => return completion.result.with_context(failed),
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+}
+
+/// What devices are made with.
+pub(super) struct Parts<'a> {
+    /// The guest's processors.
+    pub(super) cpus: u8,
+    /// What functions of the host's access memory in; there is one if there are any.
+    pub(super) space: Option<&'a Arc<IommuSpace>>,
+}
+
+impl Parts<'_> {
+    /// Makes a device over what is behind it, and plugs it in.
+    pub(super) fn plug(
+        &self,
+        vm: &mut LinuxVm,
+        bdf: Bdf,
+        request: &Request,
+        drive: Option<&Drive>,
+    ) -> anyhow::Result<()> {
+        let function = match (request, drive) {
+            (Request::Disk(spec), Some(drive)) => {
+                let spec = self.queued(spec);
+                let host = vm.host(bdf, executor(bdf, spec.queues)?);
+                devices::disk(&spec, drive.backend.clone(), host)?
+            }
+            (Request::Disk(_), None) => bail!("a disk without an image"),
+            (Request::Net(spec), _) => {
+                let host = vm.host(bdf, executor(bdf, spec.queues)?);
+                devices::adapter(spec, network(spec)?, address(spec, bdf), host)?.0
+            }
+            (Request::Host(spec), _) => {
+                let space = self.space.context("no IOMMU")?;
+                // The hardware works by itself.
+                let host = vm.host(bdf, Arc::new(ManualExecutor::new()));
+                let function: VfioPci<_> = VfioPci::open(spec.address(), space, host)?;
+                Arc::new(Mutex::new(function))
+            }
+        };
+        Ok(vm.plug(bdf, function)?)
+    }
+
+    /// The same disk, with a queue for each processor if nothing else was said.
+    fn queued(&self, spec: &DiskSpec) -> DiskSpec {
+        let usual = match spec.device {
+            Device::VirtioBlk | Device::VirtioScsi => Some(u16::from(self.cpus.min(64))),
+            _ => None,
+        };
+        DiskSpec { queues: spec.queues.or(usual), ..spec.clone() }
+    }
+}
+
+/// Threads for a device: one for each of its queues, but no more than this host runs at once.
+fn executor(bdf: Bdf, queues: Option<u16>) -> anyhow::Result<Arc<ThreadExecutor>> {
+    let most = sys::allowed_cpus().map_or(1, |cpus| cpus.len());
+    let threads = usize::from(queues.unwrap_or(1)).min(most);
+    let options = ThreadOptions { threads, ..ThreadOptions::default() };
+    let executor = ThreadExecutor::new(&format!("device-{:02x}", bdf.device), &options);
+    Ok(Arc::new(executor.context("cannot start the device's threads")?))
+}
+
+/// What an adapter is plugged into: a TAP interface, or something that takes every frame.
+fn network(spec: &NetSpec) -> anyhow::Result<Arc<dyn NetBackend>> {
+    let queues = spec.queues.unwrap_or(1);
+    Ok(match spec.tap() {
+        Some(name) => Arc::new(TapBackend::open(&TapOptions { queues, ..TapOptions::new(name) })?),
+        None => Arc::new(Sink::new(queues)?),
+    })
+}
+
+/// An adapter's address; without one that was given, locally administered and another in each place.
+fn address(spec: &NetSpec, bdf: Bdf) -> [u8; 6] {
+    spec.mac.unwrap_or([0x52, 0x54, 0, 0, 0, bdf.device])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn devices(specs: &[&str]) -> Vec<Plugged> {
+        specs.iter().map(|spec| spec.parse().expect(spec)).collect()
+    }
+
+    fn slots(specs: &[&str]) -> Vec<u8> {
+        let places = places(&devices(specs)).unwrap();
+        places.iter().map(|bdf| bdf.device).collect()
+    }
+
+    #[test]
+    fn devices_take_the_next_free_place() {
+        assert_eq!(slots(&["e1000", "vmxnet3"]), [1, 2]);
+        // Whoever says where comes first, whatever the order.
+        assert_eq!(slots(&["e1000", "e1000", "e1000,addr=1", "e1000,addr=1f"]), [2, 3, 1, 31]);
+        assert_eq!(slots(&[]), [0; 0]);
+    }
+
+    #[test]
+    fn two_devices_are_not_in_one_place() {
+        let twice = places(&devices(&["e1000,addr=a", "vmxnet3,addr=0A"])).unwrap_err();
+        assert_eq!(twice.to_string(), "addr=a is given twice");
+        assert_eq!(places(&devices(&["e1000"; 31])).unwrap().len(), 31);
+        let many = places(&devices(&["e1000"; 32])).unwrap_err();
+        assert_eq!(many.to_string(), "a bus has room for 31 devices");
+    }
+
+    #[test]
+    fn adapters_have_addresses_of_their_own() {
+        let mut spec = NetSpec::new(Device::E1000);
+        assert_eq!(address(&spec, Bdf::root(3)), [0x52, 0x54, 0, 0, 0, 3]);
+        spec.mac = Some([2; 6]);
+        assert_eq!(address(&spec, Bdf::root(3)), [2; 6]);
+    }
+
+    #[test]
+    fn an_image_is_used_once_unless_it_is_only_read() {
+        let place = tempfile::tempdir().unwrap();
+        let image = place.path().join("disk.img");
+        std::fs::File::create(&image).unwrap().set_len(1 << 20).unwrap();
+        let open = |options: &str| {
+            let spec = format!("ahci,path={}{options}", image.display());
+            open_drive(&spec.parse::<Plugged>().unwrap().request)
+        };
+        let drive = open("").unwrap().unwrap();
+        drive.flush().unwrap();
+        let error = open("").err().unwrap().to_string();
+        assert!(error.contains("in use"), "{error}");
+        assert!(open(",readonly=on").is_err());
+        drop(drive);
+        let (_one, other) = (open(",readonly=on").unwrap(), open(",media=cdrom").unwrap());
+        let other = other.unwrap();
+        assert!(other.backend.info().read_only);
+        other.flush().unwrap();
+    }
+}
