@@ -32,7 +32,7 @@ pub trait IntxLine: Send + Sync {
     fn set_level(&self, asserted: bool);
 
     /// The pin as a pair of eventfds, where the host has that: for hardware, whose level nobody here
-    /// sees. It is the same pair each time. A function uses either this or
+    /// sees. It is the same pair each time, and wired as long as someone holds the line. A function uses either this or
     /// [`set_level`](Self::set_level).
     fn eventfds(&self) -> Option<IntxEventFds> {
         None

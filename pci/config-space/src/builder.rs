@@ -227,17 +227,35 @@ impl ConfigSpaceBuilder {
     ///
     /// # Panics
     /// When there is one already, or no room left.
-    pub fn msi(mut self) -> Self {
+    pub fn msi(self) -> Self {
+        self.add_msi(msi::LEN_64_MASKABLE)
+    }
+
+    /// Adds an MSI capability with one vector, 64-bit, without a mask: for a function that cannot hold a
+    /// message back.
+    ///
+    /// # Panics
+    /// As [`msi`](Self::msi).
+    pub fn msi_without_mask(self) -> Self {
+        self.add_msi(msi::LEN_64)
+    }
+
+    fn add_msi(mut self, len: u16) -> Self {
         assert!(self.capabilities.msi.is_none(), "a second MSI capability");
-        let mut body = Body::new(msi::LEN_64_MASKABLE);
-        body.define(msi::CONTROL, &(msi::ADDRESS_64 | msi::MASKABLE).to_le_bytes());
+        let maskable = len == msi::LEN_64_MASKABLE;
+        let mut body = Body::new(len);
+        let mask = if maskable { msi::MASKABLE } else { 0 };
+        body.define(msi::CONTROL, &(msi::ADDRESS_64 | mask).to_le_bytes());
         // One vector is all that can be allowed, so MULTIPLE_ENABLE stays 0.
         body.allow(msi::CONTROL, &msi::ENABLE.to_le_bytes());
         body.allow(msi::ADDRESS, &0xffff_fffc_u32.to_le_bytes());
         body.allow(msi::ADDRESS_HIGH, &u32::MAX.to_le_bytes());
         body.allow(msi::DATA_64, &u16::MAX.to_le_bytes());
-        body.allow(msi::MASK_64, &[1]);
+        if maskable {
+            body.allow(msi::MASK_64, &[1]);
+        }
         self.capabilities.msi = Some(body.add(&mut self, capability::MSI));
+        self.capabilities.msi_maskable = maskable;
         self
     }
 

@@ -28,6 +28,8 @@ pub struct Written {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Capabilities {
     pub(crate) msi: Option<u16>,
+    /// The MSI capability has a mask and a pending bit.
+    pub(crate) msi_maskable: bool,
     pub(crate) msix: Option<u16>,
     pub(crate) power: Option<u16>,
     pub(crate) express: Option<u16>,
@@ -236,7 +238,8 @@ impl ConfigSpace {
                     | (u64::from(registers.u32(at + msi::ADDRESS_HIGH)) << 32),
                 data: registers.u16(at + msi::DATA_64).into(),
             };
-            let masked = registers.u8(at + msi::MASK_64) & 1 != 0;
+            // Without a mask there are others' registers.
+            let masked = capabilities.msi_maskable && registers.u8(at + msi::MASK_64) & 1 != 0;
             router.set(Source::Msi, message, msi.position(masked));
             interrupts.set_msi_enabled(msi.enabled);
         }
@@ -259,7 +262,8 @@ impl ConfigSpace {
             let [interrupt, _] = Status::INTERRUPT.bits().to_le_bytes();
             return live(interrupt, self.interrupts().intx_wanted());
         }
-        if self.capabilities.msi.is_some_and(|msi| at == msi + msi::PENDING_64) {
+        let msi = self.capabilities.msi.filter(|_| self.capabilities.msi_maskable);
+        if msi.is_some_and(|msi| at == msi + msi::PENDING_64) {
             return live(1, self.interrupts().msi_pending());
         }
         byte

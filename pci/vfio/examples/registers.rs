@@ -89,7 +89,7 @@ fn look(
     device.reset();
     let after = read(&mut device, bar, offset);
     println!("{address}: {after:#x} after a reset");
-    if let Some(error) = device.take_fault() {
+    if let Some(error) = device.faults().take() {
         return Err(error.into());
     }
     drop(device);

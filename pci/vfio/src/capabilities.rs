@@ -9,6 +9,8 @@ use paraslot_spec::pci::{
 
 /// Conventional configuration space.
 pub(crate) const CONFIG_LEN: usize = 256;
+/// What a capability has at least: its ID, and the pointer to the next.
+const LEAST: u16 = 2;
 /// Capabilities that fit behind the header: it takes no more steps to walk them.
 const MOST: usize = (CONFIG_LEN - 0x40) / 4;
 
@@ -21,6 +23,8 @@ const SATA_LEN: u16 = 0x08;
 const VIRTIO_TYPE: u16 = 3;
 /// The structure that is a window to all others: PCI configuration access (4.1.4.9).
 const VIRTIO_PCI_CFG: u8 = 5;
+/// Its length.
+const VIRTIO_PCI_CFG_LEN: u16 = 20;
 /// PCI device IDs that virtio has (4.1.2.1).
 const VIRTIO_DEVICES: Range<u16> = 0x1000..0x1080;
 
@@ -41,7 +45,10 @@ const LINK_2: Range<usize> = 0x2c..0x3c;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Power,
-    Msi,
+    /// With a mask if the function has one, so if it can hold a message back.
+    Msi {
+        maskable: bool,
+    },
     Msix(MsixLayout),
     /// A copy that follows the ID and the pointer, and what the guest may write of it.
     Copy {
@@ -58,16 +65,32 @@ pub(crate) struct Capability {
     pub(crate) kind: Kind,
 }
 
+impl Capability {
+    /// Bytes that it takes of the guest's configuration space.
+    pub(crate) fn len(&self) -> u16 {
+        match &self.kind {
+            Kind::Power => pm::LEN,
+            Kind::Msi { maskable: true } => msi::LEN_64_MASKABLE,
+            Kind::Msi { maskable: false } => msi::LEN_64,
+            Kind::Msix(_) => msix::LEN,
+            Kind::Copy { body, .. } => u16::try_from(body.len()).unwrap_or(u16::MAX) + LEAST,
+        }
+    }
+}
+
 /// Reads the list out of 256 bytes of configuration space. Only what is known to be harmless is kept,
 /// in the function's order. `reset`: whether the guest may have a function level reset.
+///
+/// A list that makes no sense is refused as a whole, what is left out of it included: a capability that
+/// begins inside of another could be taken for either.
 pub(crate) fn parse(config: &[u8; CONFIG_LEN], reset: bool) -> Result<Vec<Capability>, String> {
-    let (mut kept, mut ids) = (Vec::new(), Vec::new());
+    let (mut kept, mut ids) = (Vec::<Capability>::new(), Vec::new());
     let mut taken: Vec<(u16, u16)> = Vec::new();
     let mut small_msi = None;
     for at in walk(config)? {
         let bytes = config.get(usize::from(at)..).unwrap_or_default();
         let id = byte(bytes, 0);
-        let Some((len, kind)) = read(config, bytes, id, reset) else { continue };
+        let (len, kind) = read(config, bytes, id, reset);
         let end = at.saturating_add(len);
         if usize::from(end) > CONFIG_LEN {
             return Err(format!("its capability {id:#x} at {at:#x} leaves configuration space"));
@@ -75,21 +98,23 @@ pub(crate) fn parse(config: &[u8; CONFIG_LEN], reset: bool) -> Result<Vec<Capabi
         if taken.iter().any(|(start, stop)| at < *stop && end > *start) {
             return Err(format!("its capability {id:#x} at {at:#x} overlaps another"));
         }
+        taken.push((at, end));
+        let Some(kind) = kind else { continue };
         if id != capability::VENDOR && ids.contains(&id) {
             return Err(format!("it has two capabilities {id:#x}"));
         }
         ids.push(id);
-        taken.push((at, end));
-        if kind == Kind::Msi && len < msi::LEN_64_MASKABLE {
+        let capability = Capability { at, kind };
+        if capability.len() > len {
             small_msi = Some((kept.len(), taken.len() - 1));
         }
-        kept.push(Capability { at, kind });
+        kept.push(capability);
     }
     if let Some((index, place)) = small_msi {
-        // The guest's has 64-bit addresses and a mask, whatever the function's has.
+        // The guest's has 64-bit addresses, whatever the function's has.
         taken.swap_remove(place);
-        let old = kept.get(index).map_or(0, |capability| capability.at);
-        match room(&taken, old, msi::LEN_64_MASKABLE) {
+        let old = kept.get(index).map_or((0, 0), |msi| (msi.at, msi.len()));
+        match room(&taken, old) {
             Some(at) => kept.iter_mut().skip(index).take(1).for_each(|msi| msi.at = at),
             None => drop(kept.remove(index)),
         }
@@ -122,15 +147,16 @@ fn walk(config: &[u8; CONFIG_LEN]) -> Result<Vec<u16>, String> {
     }
 }
 
-/// What a capability is to the guest, and the bytes that it takes of the function's own registers.
-fn read(config: &[u8; CONFIG_LEN], bytes: &[u8], id: u8, reset: bool) -> Option<(u16, Kind)> {
-    let found = match id {
+/// The bytes that a capability takes of the function's own registers, as far as that is known, and what
+/// it is to the guest.
+fn read(config: &[u8; CONFIG_LEN], bytes: &[u8], id: u8, reset: bool) -> (u16, Option<Kind>) {
+    let (len, kind) = match id {
         capability::POWER_MANAGEMENT => (pm::LEN, Kind::Power),
         capability::MSI => {
             let control = word(bytes, msi::CONTROL);
             let wide = if control & msi::ADDRESS_64 != 0 { 4 } else { 0 };
-            let maskable = if control & msi::MASKABLE != 0 { 10 } else { 0 };
-            (10 + wide + maskable, Kind::Msi)
+            let maskable = control & msi::MASKABLE != 0;
+            (10 + wide + if maskable { 10 } else { 0 }, Kind::Msi { maskable })
         }
         capability::MSI_X => {
             let place = |at| {
@@ -146,15 +172,18 @@ fn read(config: &[u8; CONFIG_LEN], bytes: &[u8], id: u8, reset: bool) -> Option<
         capability::VENDOR => {
             let len = u16::from(byte(bytes, 2));
             let window = is_virtio(config) && byte(bytes, VIRTIO_TYPE) == VIRTIO_PCI_CFG;
-            if len < 3 || window {
-                return None;
+            if window {
+                return (len.max(VIRTIO_PCI_CFG_LEN), None);
+            }
+            if len <= LEAST {
+                return (LEAST, None);
             }
             (len, copy(bytes, id, len))
         }
         capability::SATA => (SATA_LEN, copy(bytes, id, SATA_LEN)),
-        _ => return None,
+        _ => return (LEAST, None),
     };
-    Some(found)
+    (len, Some(kind))
 }
 
 /// A copy in which the function is an integrated endpoint, since it is on the guest's root bus, where
@@ -205,7 +234,7 @@ fn is_virtio(config: &[u8; CONFIG_LEN]) -> bool {
 }
 
 /// Where `len` bytes are free: at `first`, or at the end of configuration space.
-fn room(taken: &[(u16, u16)], first: u16, len: u16) -> Option<u16> {
+fn room(taken: &[(u16, u16)], (first, len): (u16, u16)) -> Option<u16> {
     let free = |at: &u16| {
         let end = at.saturating_add(len);
         usize::from(end) <= CONFIG_LEN

@@ -4,15 +4,17 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use paraslot_device::{DeviceError, Host};
+use paraslot_device::{DeviceError, Host, IntxLine};
 use paraslot_pci::{
     BarKind, BarState, ConfigSpace, ConfigSpaceBuilder, DirectWindow, Identity, Layout, MsixLayout,
     PciDevice,
 };
-use paraslot_spec::pci::{Command, Status, header};
+use paraslot_spec::pci::{Command, Status, header, pm};
+use vm_memory::GuestAddressSpace;
 
 use crate::borrow::Borrowed;
 use crate::capabilities::{self, CONFIG_LEN, Capability, Kind, byte, word};
+use crate::faults::Faults;
 use crate::function::{Function, Irq, Region, RegionInfo};
 use crate::iommu::IommuSpace;
 use crate::kernel::Kernel;
@@ -34,10 +36,13 @@ const COMMAND_OURS: Command =
 /// | BARs, of the hardware's sizes and types | nothing |
 /// | command register | bus mastering. Decoding is always on there |
 /// | status: capabilities, and the interrupt bit as the hardware has it | nothing |
-/// | MSI with one vector and a mask; MSI-X with the hardware's table | triggers, by way of the kernel |
+/// | MSI with one vector, and a mask if the hardware has one; MSI-X with the hardware's table | triggers, by way of the kernel |
 /// | power management: D0 and D3hot, state kept | nothing. The hardware stays in D0 |
 /// | PCI Express: a copy, as an integrated endpoint; device control is scratch | a function level reset |
 /// | vendor-specific and SATA capabilities: copies, without virtio's window to its other structures | nothing |
+///
+/// The list of capabilities is the hardware's, in its order, without those that are left out. One that does
+/// not end, or in which any two overlap, is a reason to refuse the function.
 ///
 /// A copy is of when the function was opened. The rest is left out: other capabilities, extended ones
 /// (configuration space beyond 256 bytes reads as zero), the expansion ROM, MSI with several vectors,
@@ -48,7 +53,13 @@ const COMMAND_OURS: Command =
 ///
 /// Interrupts go from the kernel to the host's eventfds: no exit, no thread. The host must have those; where
 /// it has them for messages only, the function has no INTx pin. A host that runs out of them later leaves
-/// the vector pending.
+/// the vector pending. No interrupt is lost: where the hardware could lose one, at the end of a pause, and
+/// when bus mastering of a function with MSI that it cannot mask is turned on again, one is sent that may
+/// have no cause.
+///
+/// An access of the guest's makes a handful of calls to the kernel at most, but for those that open or close
+/// many vectors at once: they make one for each run of vectors that change, none for others. What the
+/// kernel refuses then is in [`faults`](Self::faults).
 ///
 /// What [`PciDevice`] promises holds as far as hardware lets it. After [`pause`](PciDevice::pause) it does
 /// not access memory and raises nothing, since bus mastering is off, but the requests that it has are not
@@ -65,22 +76,28 @@ pub struct VfioPci<A> {
     /// The hardware's command register, but for the bits that are ours.
     command: Command,
     has_pin: bool,
+    /// Registers of which a write may have a vector sent that was held back.
+    openers: Vec<Range<u16>>,
     paused: bool,
     function: Box<dyn Function>,
-    /// What the hardware may write to stays.
+    /// What the hardware may write to stays, and what its pin is wired to.
     _memory: A,
+    _pin: Arc<dyn IntxLine>,
 }
 
-impl<A> VfioPci<A> {
-    /// Opens a function that is bound to vfio-pci.
+impl<A: GuestAddressSpace> VfioPci<A> {
+    /// Opens a function that is bound to vfio-pci. Its guest's memory, which `host` names, has to be in
+    /// `space`.
     ///
     /// # Errors
-    /// When it cannot be opened, or is not one that can be passed through.
+    /// When it cannot be opened, is not one that can be passed through, or would not have the guest's memory
+    /// as its own.
     pub fn open(
         address: HostAddress,
         space: &Arc<IommuSpace>,
         host: Host<A>,
     ) -> Result<Self, VfioError> {
+        space.check(&host.memory)?;
         Self::new(Box::new(Kernel::open(address, space, None)?), host)
     }
 
@@ -94,10 +111,13 @@ impl<A> VfioPci<A> {
         space: &Arc<IommuSpace>,
         host: Host<A>,
     ) -> Result<Self, VfioError> {
+        space.check(&host.memory)?;
         let address = borrowed.address();
         Self::new(Box::new(Kernel::open(address, space, Some(borrowed))?), host)
     }
+}
 
+impl<A> VfioPci<A> {
     pub(crate) fn new(function: Box<dyn Function>, host: Host<A>) -> Result<Self, VfioError> {
         let raw = read_config(&*function)?;
         let unsuited = VfioError::Unsuited;
@@ -120,8 +140,11 @@ impl<A> VfioPci<A> {
                 return Err(unsuited(format!("of its {wanted} MSI-X vectors VFIO has {there}")));
             }
         }
-        let has_msi = list.iter().any(|capability| capability.kind == Kind::Msi)
-            && function.irqs(Irq::Msi) > 0;
+        let msi = list.iter().find_map(|capability| match capability.kind {
+            Kind::Msi { maskable } if function.irqs(Irq::Msi) > 0 => Some(maskable),
+            _ => None,
+        });
+        let has_msi = msi.is_some();
 
         // Asked for once here, so that a host without them hears of it now.
         let messages = msix.is_some() || has_msi;
@@ -135,7 +158,7 @@ impl<A> VfioPci<A> {
         }
         let has_pin = pin.is_some();
         let vectors = msix.map_or(has_msi.into(), |msix| msix.vectors);
-        let signals = Signals::new(vectors, host.msi, pin)
+        let signals = Signals::new(vectors, msi == Some(false), host.msi, pin)
             .map_err(VfioError::kernel("make an eventfd for each vector"))?;
 
         let mut builder = builder(&raw, &list, has_msi);
@@ -173,23 +196,24 @@ impl<A> VfioPci<A> {
             msix,
             command,
             has_pin,
+            openers: openers(&list),
             paused: false,
             function,
             _memory: host.memory,
+            _pin: host.intx,
         };
         device.set_command(false).map_err(VfioError::kernel("set the command register"))?;
         device.reset_hardware().map_err(VfioError::kernel("reset the function"))?;
         device.signals.settle(&*device.function, &device.config);
-        match device.signals.take_fault() {
-            Some(error) => Err(VfioError::kernel("turn INTx on")(error)),
+        match device.faults().take() {
+            Some(error) => Err(error),
             None => Ok(device),
         }
     }
 
-    /// The first thing that the kernel refused since the last call, when the guest did something that has
-    /// no answer. The function goes on without: an interrupt may be missing, or registers read as ones.
-    pub fn take_fault(&mut self) -> Option<io::Error> {
-        self.signals.take_fault()
+    /// What the kernel refuses from now on. To be had before the function is plugged in.
+    pub fn faults(&self) -> Faults {
+        self.signals.faults().clone()
     }
 
     /// Whether the kernel can reset the function on its own.
@@ -206,24 +230,37 @@ impl<A> VfioPci<A> {
         self.function.read(Region::Config, at, &mut [0; 2])
     }
 
-    fn set_bus_master(&mut self) {
+    fn set_bus_master(&self) {
         let on = self.config.bus_master().enabled() && !self.paused;
-        let result = self.set_command(on);
-        self.signals.check(result);
+        self.check("set the command register", self.set_command(on));
     }
 
-    /// Resets the function if it can be, which leaves its configuration as it is.
+    fn check(&self, what: &'static str, result: io::Result<()>) {
+        self.signals.faults().check(what, result);
+    }
+
+    /// Resets the function if it can be, which leaves its configuration as it is, but for what a reset may
+    /// make of bus mastering: that is off.
     fn reset_hardware(&self) -> io::Result<()> {
-        if self.function.has_reset() { self.function.reset() } else { Ok(()) }
+        if !self.function.has_reset() {
+            return Ok(());
+        }
+        let reset = self.function.reset();
+        self.set_command(false).and(reset)
     }
 
     /// Everything off: no memory is accessed and nothing raised.
     fn silence(&mut self) {
-        let off = self.set_command(false);
-        self.signals.check(off);
+        self.check("set the command register", self.set_command(false));
         self.signals.stop(&*self.function);
-        let reset = self.reset_hardware();
-        self.signals.check(reset);
+        self.check("reset the function", self.reset_hardware());
+    }
+
+    /// Whether a write to configuration space may have a message sent that was held back.
+    fn may_open(&self, offset: u16, len: usize) -> bool {
+        let len = u16::try_from(len).unwrap_or(u16::MAX);
+        let end = offset.saturating_add(len);
+        self.openers.iter().any(|place| offset < place.end && end > place.start)
     }
 
     /// The vectors whose pending bits, or entries, an access of the MSI-X structures touches.
@@ -275,7 +312,9 @@ impl<A: Send> PciDevice for VfioPci<A> {
     }
 
     fn config_write(&mut self, offset: u16, data: &[u8]) {
-        self.signals.collect(&self.config, self.signals.all());
+        if self.may_open(offset, data.len()) {
+            self.signals.collect(&self.config, self.signals.all());
+        }
         let written = self.config.write(offset, data);
         if written.bus_master_off {
             self.set_bus_master();
@@ -300,7 +339,7 @@ impl<A: Send> PciDevice for VfioPci<A> {
                 if read.is_err() {
                     data.fill(0xff);
                 }
-                self.signals.check(read);
+                self.check("read a register", read);
             }
         }
     }
@@ -314,7 +353,7 @@ impl<A: Send> PciDevice for VfioPci<A> {
             let Some(data) = data.get(piece) else { break };
             if !self.config.msix_write(bar, at, data) {
                 let written = self.function.write(Region::Bar(bar), at, data);
-                self.signals.check(written);
+                self.check("write a register", written);
             }
         }
         if messages {
@@ -397,6 +436,16 @@ fn read_config(function: &dyn Function) -> Result<[u8; CONFIG_LEN], VfioError> {
     Ok(raw)
 }
 
+/// The registers that enable or mask interrupts, or let the function send them.
+fn openers(list: &[Capability]) -> Vec<Range<u16>> {
+    let places = list.iter().filter_map(|capability| match capability.kind {
+        Kind::Power => Some(capability.at + pm::CONTROL..capability.at + pm::LEN),
+        Kind::Msi { .. } | Kind::Msix(_) => Some(capability.at..capability.at + capability.len()),
+        Kind::Copy { .. } => None,
+    });
+    std::iter::once(header::COMMAND..header::STATUS).chain(places).collect()
+}
+
 /// The configuration space that the guest sees, without BARs and pin.
 fn builder(raw: &[u8; CONFIG_LEN], list: &[Capability], has_msi: bool) -> ConfigSpaceBuilder {
     let class = [2, 1, 0].map(|at| byte(raw, header::CLASS_CODE + at));
@@ -413,8 +462,9 @@ fn builder(raw: &[u8; CONFIG_LEN], list: &[Capability], has_msi: bool) -> Config
     for Capability { at, kind } in list {
         builder = match kind {
             Kind::Power => builder.place(*at).power_management(),
-            Kind::Msi if has_msi => builder.place(*at).msi(),
-            Kind::Msi => builder,
+            Kind::Msi { .. } if !has_msi => builder,
+            Kind::Msi { maskable: true } => builder.place(*at).msi(),
+            Kind::Msi { maskable: false } => builder.place(*at).msi_without_mask(),
             Kind::Msix(layout) => builder.place(*at).msix(*layout),
             Kind::Copy { id, body, writable } => {
                 let mut builder = builder.place(*at);

@@ -61,10 +61,27 @@ pub enum VfioError {
     UnsafeInterrupts,
     /// The guest's memory may not be pinned.
     #[error(
-        "cannot pin {bytes:#x} bytes of guest memory: the limit on locked memory (ulimit -l) is too low"
+        "cannot pin {bytes} bytes of guest memory: this process may lock {limit} bytes (RLIMIT_MEMLOCK) and \
+         the guest needs {needed}: raise the limit (ulimit -l {}), or have CAP_IPC_LOCK",
+        needed.div_ceil(1024)
     )]
     LockedMemory {
         /// Bytes that were to be pinned.
+        bytes: u64,
+        /// Bytes of the whole guest's memory.
+        needed: u64,
+        /// Bytes that the process may lock, in all.
+        limit: u64,
+    },
+    /// The guest's memory is not in the space that the function would have as its memory.
+    #[error(
+        "guest memory at {start:#x}, {bytes:#x} bytes, is not there for hardware: add all of the guest's \
+         memory to the IOMMU's space (IommuSpace::map_memory) before a function is opened"
+    )]
+    NotMapped {
+        /// Guest address of the first region that is missing.
+        start: u64,
+        /// Its bytes, 0 if there is no memory at all.
         bytes: u64,
     },
     /// Memory that cannot be mapped for the IOMMU.
@@ -93,6 +110,14 @@ pub enum VfioError {
         /// Why it did not.
         #[source]
         error: io::Error,
+    },
+    /// The host uses the function itself.
+    #[error("the host uses {address}: {}", uses.join("; "))]
+    InUse {
+        /// The function.
+        address: HostAddress,
+        /// What for, and what would end that.
+        uses: Vec<String>,
     },
     /// The host's driver could not be changed.
     #[error("cannot bind {address} to {driver}: {reason}")]

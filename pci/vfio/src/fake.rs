@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use paraslot_device::{
@@ -19,7 +20,8 @@ use crate::function::{Function, Irq, Region, RegionInfo};
 pub(crate) enum Call {
     Write(Region, u64, Vec<u8>),
     Enable(Irq, usize),
-    Retrigger(Irq, u16),
+    /// The first vector, and how many.
+    Retrigger(Irq, u16, usize),
     UnmaskBy,
     Disable(Irq),
     Reset,
@@ -40,6 +42,8 @@ pub(crate) struct Hardware {
     triggers: Vec<EventFd>,
     unmask: Option<EventFd>,
     masked: bool,
+    /// The kernel refuses changes of interrupts.
+    pub(crate) refuses: bool,
     /// What the hardware drives its pin to.
     pub(crate) level: bool,
 }
@@ -67,7 +71,7 @@ impl Fake {
     }
 
     /// With a 16 KiB memory BAR 0, a 32-byte I/O BAR 2, and in 64-bit BAR 4 an MSI-X table at 0x1000
-    /// and pending bits at 0x2008, of 70 vectors; with MSI, power management, PCI Express and a pin.
+    /// and pending bits at 0x2008, of 70 vectors; with MSI and its mask, power management, PCI Express and a pin.
     pub(crate) fn full() -> Self {
         let fake = Self::new();
         let mut hardware = fake.lock();
@@ -76,7 +80,7 @@ impl Fake {
         hardware.bar(4, 0xc, 0x4000);
         hardware.capabilities(&[
             (0x40, &[capability::POWER_MANAGEMENT, 0, 0x22, 0xc8, 0, 0, 0, 0]),
-            (0x50, &[capability::MSI, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            (0x48, &[&[capability::MSI, 0, 0x80, 1][..], &[0; 20]].concat()),
             (0x60, &express_capability()),
             (0xa0, &msix_capability(70, (4, 0x1000), (4, 0x2008))),
         ]);
@@ -144,6 +148,10 @@ impl Hardware {
         self.set(pointer, &[0]);
     }
 
+    fn refuse(&self) -> io::Result<()> {
+        if self.refuses { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(()) }
+    }
+
     fn pin(&mut self) {
         if self.active == Some(Irq::Intx) && self.level && !self.masked {
             self.masked = true;
@@ -202,6 +210,7 @@ impl Function for Fake {
 
     fn enable(&self, irq: Irq, triggers: &[&EventFd]) -> io::Result<()> {
         let mut hardware = self.lock();
+        hardware.refuse()?;
         assert_eq!(hardware.active, None, "two kinds of interrupt");
         assert!(
             (1..=hardware.irqs[irq as usize]).contains(&u32::try_from(triggers.len()).unwrap())
@@ -214,13 +223,18 @@ impl Function for Fake {
         Ok(())
     }
 
-    fn retrigger(&self, irq: Irq, vector: u16, trigger: &EventFd) -> io::Result<()> {
+    fn retrigger(&self, irq: Irq, first: u16, triggers: &[&EventFd]) -> io::Result<()> {
         let mut hardware = self.lock();
+        hardware.refuse()?;
         assert_eq!(hardware.active, Some(irq));
-        hardware.calls.push(Call::Retrigger(irq, vector));
+        hardware.calls.push(Call::Retrigger(irq, first, triggers.len()));
+        let first = usize::from(first);
         // As of Linux 6.1: a vector that was not there when the kind was enabled cannot come later.
-        *hardware.triggers.get_mut(usize::from(vector)).ok_or(io::ErrorKind::InvalidInput)? =
-            trigger.try_clone()?;
+        let places = hardware.triggers.get_mut(first..first + triggers.len());
+        let places = places.ok_or(io::ErrorKind::InvalidInput)?;
+        for (place, trigger) in places.iter_mut().zip(triggers) {
+            *place = trigger.try_clone()?;
+        }
         Ok(())
     }
 
@@ -249,6 +263,8 @@ impl Function for Fake {
         let mut hardware = self.lock();
         assert!(hardware.has_reset);
         hardware.calls.push(Call::Reset);
+        // The kernel puts back what was there before it, which may have been that.
+        hardware.config[4] |= 4;
         Ok(())
     }
 }
@@ -270,9 +286,22 @@ pub(crate) struct FakeHost(Arc<Sinks>);
 #[derive(Default)]
 pub(crate) struct Sinks {
     events: Vec<EventFd>,
+    /// How often one of them was asked for.
+    asked: AtomicUsize,
     sent: Mutex<Vec<u16>>,
     pub(crate) told: Mutex<BTreeMap<u16, (MsiMessage, bool)>>,
     pin: Option<IntxEventFds>,
+    /// Nobody has the pin any more.
+    gone: AtomicBool,
+}
+
+/// The pin, whose eventfds are of use as long as someone has it.
+struct Line(Arc<Sinks>);
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.0.gone.store(true, Ordering::Relaxed);
+    }
 }
 
 impl FakeHost {
@@ -290,7 +319,8 @@ impl FakeHost {
 
     pub(crate) fn host(&self) -> Host<()> {
         let executor: Arc<dyn Executor> = Arc::new(ManualExecutor::new());
-        Host { memory: (), msi: self.0.clone(), intx: self.0.clone(), executor }
+        let line = Arc::new(Line(self.0.clone()));
+        Host { memory: (), msi: self.0.clone(), intx: line, executor }
     }
 
     /// How many messages of a vector have come since the last call.
@@ -302,7 +332,13 @@ impl FakeHost {
         written + (before - sent.len()) as u64
     }
 
+    /// How often an eventfd was asked for.
+    pub(crate) fn asked(&self) -> usize {
+        self.0.asked.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn asserted(&self) -> u64 {
+        assert!(!self.0.gone.load(Ordering::Relaxed), "the pin is not wired any more");
         self.0.pin.as_ref().unwrap().assert.read().unwrap_or(0)
     }
 
@@ -323,16 +359,17 @@ impl MsiSink for Sinks {
         self.sent.lock().unwrap().push(vector);
     }
     fn event(&self, vector: u16) -> Option<EventFd> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         self.events.get(usize::from(vector))?.try_clone().ok()
     }
 }
 
-impl IntxLine for Sinks {
+impl IntxLine for Line {
     fn set_level(&self, _asserted: bool) {
         panic!("the line is the hardware's");
     }
     fn eventfds(&self) -> Option<IntxEventFds> {
-        let pin = self.pin.as_ref()?;
+        let pin = self.0.pin.as_ref()?;
         let (assert, acknowledged) = (pin.assert.try_clone(), pin.acknowledged.try_clone());
         Some(IntxEventFds { assert: assert.ok()?, acknowledged: acknowledged.ok()? })
     }

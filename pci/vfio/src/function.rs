@@ -56,8 +56,8 @@ pub(crate) trait Function: Send {
     /// cannot.
     fn enable(&self, irq: Irq, triggers: &[&EventFd]) -> io::Result<()>;
 
-    /// Gives a vector of the kind that is on another trigger.
-    fn retrigger(&self, irq: Irq, vector: u16, trigger: &EventFd) -> io::Result<()>;
+    /// Gives vectors of the kind that is on other triggers: as many as there are triggers, from `first` on.
+    fn retrigger(&self, irq: Irq, first: u16, triggers: &[&EventFd]) -> io::Result<()>;
 
     /// Has the kernel unmask INTx, which it masks when it raises it, whenever `event` is written.
     fn unmask_by(&self, event: &EventFd) -> io::Result<()>;
@@ -68,6 +68,6 @@ pub(crate) trait Function: Send {
     /// Whether the function can be reset on its own.
     fn has_reset(&self) -> bool;
 
-    /// Resets it.
+    /// Resets it. Whether it is a bus master afterwards is not said.
     fn reset(&self) -> io::Result<()>;
 }

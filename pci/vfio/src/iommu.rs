@@ -12,8 +12,8 @@ use paraslot_device::page::PAGE_SIZE;
 use vfio_ioctls::{VfioContainer, VfioDeviceFd, VfioError as CrateError, VfioOps};
 use vm_memory::bitmap::Bitmap;
 use vm_memory::{
-    Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
-    MemoryRegionAddress,
+    Address, GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryBackend, GuestMemoryMmap,
+    GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress,
 };
 
 use crate::VfioError;
@@ -117,6 +117,24 @@ impl IommuSpace {
         self.remove(&mut self.state(), start.raw_value())
     }
 
+    /// Whether all of a guest's memory is there, at its own addresses: hardware that finds none there, or
+    /// another guest's, is a fault that nobody would see.
+    pub(crate) fn check(&self, memory: &impl GuestAddressSpace) -> Result<(), VfioError> {
+        let (state, memory) = (self.state(), memory.memory());
+        let missing = |start: u64, bytes: u64| Err(VfioError::NotMapped { start, bytes });
+        // Memory behind a virtual IOMMU is at other addresses.
+        let Some(memory) = memory.physical_memory() else { return missing(0, 0) };
+        for region in memory.iter() {
+            let (start, len) = (region.start_addr().raw_value(), region.len());
+            let host = region.get_host_address(MemoryRegionAddress(0)).ok().and_then(NonNull::new);
+            let same = |there: &Region| there.len == len && Some(there.host) == host;
+            if !state.regions.get(&start).is_some_and(same) {
+                return missing(start, len);
+            }
+        }
+        if state.regions.is_empty() { missing(0, 0) } else { Ok(()) }
+    }
+
     fn add<B: Bitmap + Send + Sync + 'static>(
         &self,
         state: &mut State,
@@ -143,7 +161,7 @@ impl IommuSpace {
         }
         let region = Region { len, host, _memory: owner };
         if state.functions > 0 {
-            self.domain.map(start, &region)?;
+            self.domain.map(start, &region, state.bytes().saturating_add(len))?;
         }
         state.regions.insert(start, region);
         Ok(start)
@@ -166,8 +184,9 @@ impl IommuSpace {
     pub(crate) fn join(&self) -> Result<(), VfioError> {
         let mut state = self.state();
         if state.functions == 0 {
+            let needed = state.bytes();
             for (count, (start, region)) in state.regions.iter().enumerate() {
-                if let Err(error) = self.domain.map(*start, region) {
+                if let Err(error) = self.domain.map(*start, region, needed) {
                     for (start, region) in state.regions.iter().take(count) {
                         let _ = self.domain.unmap(*start, region);
                     }
@@ -205,8 +224,15 @@ impl IommuSpace {
     }
 }
 
+impl State {
+    fn bytes(&self) -> u64 {
+        self.regions.values().fold(0, |sum, region| sum.saturating_add(region.len))
+    }
+}
+
 impl Domain {
-    fn map(&self, start: u64, region: &Region) -> Result<(), VfioError> {
+    /// Maps a region of a space of `needed` bytes.
+    fn map(&self, start: u64, region: &Region, needed: u64) -> Result<(), VfioError> {
         let Region { len, host, _memory } = region;
         let bytes = usize::try_from(*len).unwrap_or(usize::MAX);
         let result = match self {
@@ -217,7 +243,22 @@ impl Domain {
             #[cfg(test)]
             Self::Fake(fake) => fake.map(start, bytes),
         };
-        result.map_err(|error| refused(start, *len, error))
+        result.map_err(|error| match (error, self.limit()) {
+            // What others of the process have locked counts as well, so it may be less that is too much.
+            (CrateError::IommuDmaMap(error), Some(limit)) if error.errno() == libc::ENOMEM => {
+                VfioError::LockedMemory { bytes: *len, needed, limit }
+            }
+            (error, _) => refused(start, *len, &error),
+        })
+    }
+
+    /// The bytes that this process may lock.
+    fn limit(&self) -> Option<u64> {
+        match self {
+            Self::Vfio(_) => locked_memory_limit(),
+            #[cfg(test)]
+            Self::Fake(fake) => fake.limit,
+        }
     }
 
     fn unmap(&self, start: u64, region: &Region) -> Result<(), VfioError> {
@@ -227,20 +268,13 @@ impl Domain {
             #[cfg(test)]
             Self::Fake(fake) => fake.unmap(start, bytes),
         };
-        result.map_err(|error| refused(start, region.len, error))
+        result.map_err(|error| refused(start, region.len, &error))
     }
 }
 
-fn refused(start: u64, bytes: u64, error: CrateError) -> VfioError {
-    match error {
-        CrateError::IommuDmaMap(error)
-            if error.errno() == libc::ENOMEM && locked_memory_limit().is_some() =>
-        {
-            VfioError::LockedMemory { bytes }
-        }
-        error => VfioError::Memory { start, bytes, reason: error.to_string() },
-    }
+fn refused(start: u64, bytes: u64, error: &CrateError) -> VfioError {
+    VfioError::Memory { start, bytes, reason: error.to_string() }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -6,10 +6,12 @@
 
 #![expect(unsafe_code, reason = "ioctls, and mappings of a function's registers")]
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -116,6 +118,13 @@ impl Kernel {
         at.ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
+    fn trigger_by(&self, irq: Irq, first: u16, triggers: &[&EventFd]) -> io::Result<()> {
+        let fds: Vec<_> = triggers.iter().map(|event| event.as_raw_fd()).collect();
+        let count = u32::try_from(fds.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
+        self.set_irqs(flags, irq, first.into(), count, &fds)
+    }
+
     fn set_irqs(
         &self,
         flags: u32,
@@ -181,15 +190,11 @@ impl Function for Kernel {
     }
 
     fn enable(&self, irq: Irq, triggers: &[&EventFd]) -> io::Result<()> {
-        let fds: Vec<_> = triggers.iter().map(|event| event.as_raw_fd()).collect();
-        let count = u32::try_from(fds.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
-        self.set_irqs(flags, irq, 0, count, &fds)
+        self.trigger_by(irq, 0, triggers)
     }
 
-    fn retrigger(&self, irq: Irq, vector: u16, trigger: &EventFd) -> io::Result<()> {
-        let flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
-        self.set_irqs(flags, irq, vector.into(), 1, &[trigger.as_raw_fd()])
+    fn retrigger(&self, irq: Irq, first: u16, triggers: &[&EventFd]) -> io::Result<()> {
+        self.trigger_by(irq, first, triggers)
     }
 
     fn unmask_by(&self, event: &EventFd) -> io::Result<()> {
@@ -338,6 +343,17 @@ pub(crate) fn explain_container(error: CrateError) -> VfioError {
         CrateError::VfioExtension => VfioError::NoType1,
         other => VfioError::Vfio(other),
     }
+}
+
+/// Whether this process may open a file for reading and writing. It is not opened: a group that is could
+/// not be opened by another at the same time.
+pub(crate) fn may_open(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    let wanted = libc::R_OK | libc::W_OK;
+    // SAFETY: the path is a string that ends with a zero.
+    let answer =
+        unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), wanted, libc::AT_EACCESS) };
+    answer == 0
 }
 
 /// What this process may pin at most, if that is limited and it has not the privilege to do without.

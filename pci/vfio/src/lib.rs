@@ -36,6 +36,7 @@ mod device;
 mod error;
 #[cfg(test)]
 mod fake;
+mod faults;
 mod function;
 mod iommu;
 mod kernel;
@@ -43,10 +44,12 @@ mod layout;
 mod signals;
 mod survey;
 mod sysfs;
+mod uses;
 
 pub use address::{HostAddress, ParseAddressError};
 pub use borrow::Borrowed;
 pub use device::VfioPci;
 pub use error::VfioError;
+pub use faults::Faults;
 pub use iommu::IommuSpace;
 pub use survey::{HostFunction, survey, survey_in};

@@ -8,6 +8,12 @@
 //!
 //! No message is lost or sent twice when a vector is opened: what its own eventfd holds before goes to
 //! the pending bit, which opening sends; what it holds after the trigger was changed is sent then.
+//! While the kernel changes a trigger it masks the vector in the hardware, which keeps the message.
+//! Hardware without a mask cannot, and hardware that is no bus master need not. So where MSI has none,
+//! the guest has none either, and such a vector changes triggers only when bus mastering is turned on
+//! or off; what closes it leaves a message behind, as if one had come. The end of a pause sends one to
+//! each vector that the guest has in use, whether one came or not. One too many is a look at a
+//! queue with nothing in it; one too few is a guest that waits for ever.
 
 use std::io;
 use std::ops::Range;
@@ -17,6 +23,7 @@ use paraslot_device::{IntxEventFds, MsiMessage, MsiSink};
 use paraslot_pci::ConfigSpace;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::faults::Faults;
 use crate::function::{Function, Irq};
 
 /// What the configuration space wants of a vector.
@@ -89,9 +96,11 @@ pub(crate) struct Signals {
     relay: Arc<Relay>,
     /// Of each vector, whether the host's eventfd is its trigger.
     wired: Vec<bool>,
+    /// Messages of MSI may be lost while their trigger is changed.
+    lossy_msi: bool,
     pin: Option<IntxEventFds>,
     active: Option<Irq>,
-    fault: Option<io::Error>,
+    faults: Faults,
 }
 
 impl Signals {
@@ -101,6 +110,7 @@ impl Signals {
     /// When there are no eventfds left.
     pub(crate) fn new(
         vectors: u16,
+        lossy_msi: bool,
         host: Arc<dyn MsiSink>,
         pin: Option<IntxEventFds>,
     ) -> io::Result<Self> {
@@ -112,7 +122,7 @@ impl Signals {
         let wishes = Wishes { vectors: made?, changed: Vec::new(), paused: false };
         let relay = Arc::new(Relay { host, wishes: Mutex::new(wishes) });
         let wired = vec![false; vectors.into()];
-        Ok(Self { relay, wired, pin, active: None, fault: None })
+        Ok(Self { relay, wired, lossy_msi, pin, active: None, faults: Faults::default() })
     }
 
     /// Where the configuration space sends its messages.
@@ -120,21 +130,16 @@ impl Signals {
         self.relay.clone()
     }
 
-    /// The first thing that the kernel refused since the last call.
-    pub(crate) fn take_fault(&mut self) -> Option<io::Error> {
-        self.fault.take()
-    }
-
-    /// Notes a refusal where there is nobody to tell.
-    pub(crate) fn check(&mut self, result: io::Result<()>) {
-        if let Err(error) = result {
-            self.fault.get_or_insert(error);
-        }
+    /// What the kernel refused.
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     /// Before the guest looks at `vectors`, or does something that may open them: takes their pending
     /// bits to the configuration space.
     pub(crate) fn collect(&self, config: &ConfigSpace, vectors: Range<u16>) {
+        // What is left from before a kind was disabled is of no interest.
+        let Some(kind @ (Irq::Msi | Irq::Msix)) = self.active else { return };
         for vector in vectors {
             let at = usize::from(vector);
             if self.wired.get(at).is_none_or(|wired| *wired) {
@@ -148,11 +153,9 @@ impl Signals {
                     continue;
                 }
             }
-            match self.active {
-                Some(Irq::Msix) => config.interrupts().trigger_msix(vector),
-                Some(Irq::Msi) => config.interrupts().trigger_msi(),
-                // Left from before the kind was disabled.
-                Some(Irq::Intx) | None => {}
+            match kind {
+                Irq::Msix => config.interrupts().trigger_msix(vector),
+                _ => config.interrupts().trigger_msi(),
             }
         }
     }
@@ -181,9 +184,9 @@ impl Signals {
         if kind != self.active {
             self.stop(function);
             let started = kind.map_or(Ok(()), |kind| self.start(function, kind));
-            self.check(started);
+            self.faults.check("turn interrupts on", started);
         } else if let Some(kind @ (Irq::Msi | Irq::Msix)) = kind {
-            changed.into_iter().for_each(|vector| self.rewire(function, kind, vector));
+            self.rewire(function, kind, changed);
         }
     }
 
@@ -191,7 +194,7 @@ impl Signals {
     pub(crate) fn stop(&mut self, function: &dyn Function) {
         if let Some(kind) = self.active.take() {
             let stopped = function.disable(kind);
-            self.check(stopped);
+            self.faults.check("turn interrupts off", stopped);
         }
         self.wired.fill(false);
         for wish in &self.relay.wishes().vectors {
@@ -201,9 +204,16 @@ impl Signals {
 
     /// Sends nothing any more, and forgets nothing, until it is called again to go on.
     pub(crate) fn pause(&mut self, function: &dyn Function, config: &ConfigSpace, paused: bool) {
-        self.relay.wishes().paused = paused;
+        {
+            let mut wishes = self.relay.wishes();
+            let ends = std::mem::replace(&mut wishes.paused, paused) && !paused;
+            // Those that the guest has never opened it does not wait for.
+            for wish in wishes.vectors.iter().filter(|wish| ends && wish.event.is_some()) {
+                let _ = wish.held.write(1);
+            }
+        }
         if let Some(kind @ (Irq::Msi | Irq::Msix)) = self.active {
-            self.all().for_each(|vector| self.rewire(function, kind, vector));
+            self.rewire(function, kind, self.all().collect());
         }
         self.settle(function, config);
     }
@@ -233,27 +243,44 @@ impl Signals {
         enabled
     }
 
-    /// Gives a vector the trigger that it should have.
-    fn rewire(&mut self, function: &dyn Function, kind: Irq, vector: u16) {
-        let wishes = self.relay.wishes();
-        let at = usize::from(vector);
-        let (Some(wired), Some(wish)) = (self.wired.get_mut(at), wishes.vectors.get(at)) else {
-            return;
+    /// Gives vectors the triggers that they should have, neighbours together.
+    fn rewire(&mut self, function: &dyn Function, kind: Irq, mut vectors: Vec<u16>) {
+        let Self { relay, wired, lossy_msi, pin: _, active: _, faults } = self;
+        let wishes = relay.wishes();
+        let host_event = |vector: u16| {
+            let wish = wishes.vectors.get(usize::from(vector))?;
+            Some((wish, wish.event.as_ref().filter(|_| wish.open && !wishes.paused)))
         };
-        let event = wish.event.as_ref().filter(|_| wish.open && !wishes.paused);
-        if *wired == event.is_some() || (kind == Irq::Msi && vector > 0) {
-            return;
-        }
-        if let Err(error) = function.retrigger(kind, vector, event.unwrap_or(&wish.held)) {
-            self.fault.get_or_insert(error);
-            return;
-        }
-        *wired = event.is_some();
-        // What was raised between the last look at it and now.
-        if let Some(event) = event
-            && wish.held.read().is_ok()
-        {
-            let _ = event.write(1);
+        let count = if kind == Irq::Msi { 1 } else { u16::MAX };
+        vectors.sort_unstable();
+        vectors.dedup();
+        vectors.retain(|vector| {
+            let now = wired.get(usize::from(*vector)).copied();
+            let then = host_event(*vector).map(|(_, event)| event.is_some());
+            *vector < count && now != then
+        });
+        for run in vectors.chunk_by(|one, next| one.checked_add(1) == Some(*next)) {
+            let Some(first) = run.first() else { continue };
+            let run = || run.iter().filter_map(|vector| Some((*vector, host_event(*vector)?)));
+            let triggers: Vec<_> =
+                run().map(|(_, (wish, event))| event.unwrap_or(&wish.held)).collect();
+            if let Err(error) = function.retrigger(kind, *first, &triggers) {
+                faults.check("change an interrupt's trigger", Err(error));
+                continue;
+            }
+            for (vector, (wish, event)) in run() {
+                if let Some(wired) = wired.get_mut(usize::from(vector)) {
+                    *wired = event.is_some();
+                }
+                match event {
+                    // What was raised between the last look at it and now.
+                    Some(event) if wish.held.read().is_ok() => drop(event.write(1)),
+                    Some(_) => {}
+                    // What may have been lost just now.
+                    None if *lossy_msi && kind == Irq::Msi => drop(wish.held.write(1)),
+                    None => {}
+                }
+            }
         }
     }
 }

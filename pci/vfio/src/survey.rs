@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::HostAddress;
 use crate::sysfs::Sysfs;
+use crate::uses::uses;
 
 /// One of the host's PCI functions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,22 +33,27 @@ pub struct HostFunction {
 
 /// All of this machine's PCI functions, in order of their addresses.
 ///
-/// It looks and does nothing. Whether the host needs a function itself (its root disk, its network) is
-/// for the user to know, as is whether VFIO's files may be opened.
+/// It looks and does nothing. What the host does with a function itself is among the obstacles as far as
+/// that can be seen: file systems, swap and other block devices on its disks, the default routes, virtual
+/// functions.
 ///
 /// # Errors
 /// When the machine has no PCI, or `/sys` is not to be read.
 pub fn survey() -> io::Result<Vec<HostFunction>> {
-    survey_in(Path::new("/sys"))
+    all(&Sysfs::host())
 }
 
-/// [`survey`] of a tree such as `/sys`.
+/// [`survey`] of a tree such as `/sys`, and of nothing else: file systems, swap, routes, and permissions are
+/// not known.
 ///
 /// # Errors
 /// When the tree has no PCI functions' folder, or it is not to be read.
 pub fn survey_in(sysfs: &Path) -> io::Result<Vec<HostFunction>> {
-    let sysfs = Sysfs::at(sysfs);
-    Ok(sysfs.functions()?.into_iter().map(|address| look(&sysfs, address)).collect())
+    all(&Sysfs::at(sysfs))
+}
+
+fn all(sysfs: &Sysfs) -> io::Result<Vec<HostFunction>> {
+    Ok(sysfs.functions()?.into_iter().map(|address| look(sysfs, address)).collect())
 }
 
 fn look(sysfs: &Sysfs, address: HostAddress) -> HostFunction {
@@ -95,6 +101,17 @@ fn obstacles(sysfs: &Sysfs, function: &HostFunction) -> Vec<String> {
             "{other} is in the same IOMMU group and has the driver {driver}: unbind it or bind it to vfio-pci, \
              or put the card into another slot."
         ));
+    }
+    for what in uses(sysfs, function.address) {
+        list.push(format!("The host uses it: {what}."));
+    }
+    // The group's file is there while one of its functions is bound to vfio-pci.
+    if let (Some(dev), Some(group)) = (&sysfs.dev, function.group) {
+        let file = dev.join("vfio").join(group.to_string());
+        if file.exists() && !(sysfs.may_open)(&file) {
+            let file = file.display();
+            list.push(format!("No permission to open {file}: sudo chown $USER {file}."));
+        }
     }
     if function.reset_methods.is_empty() {
         list.push(

@@ -5,26 +5,53 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::HostAddress;
+use crate::kernel::may_open;
 
-/// A tree such as `/sys`.
+/// A tree such as `/sys`, and those that go with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Sysfs {
     root: PathBuf,
+    /// One such as `/proc`.
+    pub(crate) proc: Option<PathBuf>,
+    /// One such as `/dev`.
+    pub(crate) dev: Option<PathBuf>,
+    /// Whether this process may open a file for reading and writing.
+    pub(crate) may_open: fn(&Path) -> bool,
     #[cfg(test)]
     pub(crate) kernel: Option<fn(&Path, &Path, &str)>,
 }
 
 impl Sysfs {
     pub(crate) fn host() -> Self {
-        Self::at(Path::new("/sys"))
+        let (proc, dev) = (Some("/proc".into()), Some("/dev".into()));
+        Self { proc, dev, ..Self::at(Path::new("/sys")) }
     }
 
     pub(crate) fn at(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
+            proc: None,
+            dev: None,
+            may_open,
             #[cfg(test)]
             kernel: None,
         }
+    }
+
+    /// The folder of a class of devices.
+    pub(crate) fn class(&self, name: &str) -> PathBuf {
+        self.root.join("class").join(name)
+    }
+
+    /// The folder of a kind of file system.
+    pub(crate) fn file_systems(&self, name: &str) -> PathBuf {
+        self.root.join("fs").join(name)
+    }
+
+    /// What the kernel says elsewhere than here. Empty if it does not.
+    pub(crate) fn process(&self, name: &str) -> String {
+        let text = self.proc.as_ref().map(|proc| fs::read(proc.join(name)).unwrap_or_default());
+        String::from_utf8_lossy(&text.unwrap_or_default()).into_owned()
     }
 
     /// All functions, in order.
@@ -97,6 +124,15 @@ impl Sysfs {
 
 fn link_name(link: &Path) -> Option<String> {
     Some(fs::read_link(link).ok()?.file_name()?.to_str()?.to_owned())
+}
+
+/// What is in a folder, in order. Nothing if it is not there.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<_> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    names
 }
 
 fn addresses(folder: &Path) -> io::Result<Vec<HostAddress>> {

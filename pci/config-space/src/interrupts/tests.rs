@@ -2,12 +2,13 @@ use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::Duration;
 
+use paraslot_device::interrupt::NoInterrupts;
 use paraslot_spec::pci::{Command, capability, header, msi, msix};
 use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
 use super::*;
-use crate::ConfigSpace;
-use crate::testing::{Host, MSIX_BAR, PENDING, TABLE, VECTORS, build, function};
+use crate::testing::{Host, IDENTITY, MSIX_BAR, PENDING, TABLE, VECTORS, build, function};
+use crate::{ConfigSpace, ConfigSpaceBuilder};
 
 const MESSAGE: MsiMessage = MsiMessage { address: 0x1_fee0_1000, data: 0x4041 };
 
@@ -226,6 +227,29 @@ fn msi_sends_masks_and_pends() {
     config.interrupts().trigger_msi();
     let _ = config.write_u16(at + msi::CONTROL, msi::ENABLE);
     assert_eq!((host.take_sent(), config.interrupts().msi_enabled()), (vec![], true));
+}
+
+/// Without a mask there is neither a mask nor a pending bit: what is there belongs to others.
+#[test]
+fn msi_without_a_mask_is_not_masked_by_what_is_behind_it() {
+    let mut builder = ConfigSpaceBuilder::new(IDENTITY).place(0x50).msi_without_mask().place(0x60);
+    builder.capability(capability::VENDOR, &[8, 1, 0, 0, 0, 0], &[0, 0xff]);
+    let host = Arc::new(Host::default());
+    let mut config = builder.build(host.clone(), Arc::new(NoInterrupts));
+    let _ = config.set_command(Command::BUS_MASTER);
+    let at = config.find(capability::MSI);
+    let _ = config.write_u16(at + msi::DATA_64, 0x41);
+    let _ = config.write_u32(at + msi::MASK_64, 0xff01_0101);
+    let _ = config.write_u16(at + msi::CONTROL, u16::MAX);
+    assert_eq!(config.read_u16(at + msi::CONTROL), msi::ADDRESS_64 | msi::ENABLE);
+    config.interrupts().trigger_msi();
+    assert_eq!(host.take_sent(), [0]);
+    // Not pending, but held back all the same.
+    let _ = config.set_command(Command::empty());
+    config.interrupts().trigger_msi();
+    assert_eq!((host.take_sent(), config.read_u32(at + msi::PENDING_64)), (vec![], 0));
+    let _ = config.set_command(Command::BUS_MASTER);
+    assert_eq!(host.take_sent(), [0]);
 }
 
 /// Both enabled, which software must not do (6.8): MSI-X it is, and MSI again when that ends.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::survey::tests::tree;
+use crate::uses::tests::Machine;
 
 const ADDRESS: &str = "0000:02:00.0";
 
@@ -81,6 +82,58 @@ fn one_that_the_kernel_does_not_bind_has_its_driver_again() {
     );
     let address = ADDRESS.parse().unwrap();
     assert_eq!(sysfs.driver(address).as_deref(), Some("e1000e"));
+    assert_eq!(sysfs.attribute(address, "driver_override").unwrap(), "(null)");
+}
+
+/// A disk that is mounted is not taken from under its file system.
+#[test]
+fn one_that_the_host_uses_is_left_to_it() {
+    let mut machine = Machine::new();
+    machine.sysfs.kernel = Some(|_, path, _| panic!("{path:?}"));
+    machine.disk("0000:02:00.0/nvme/nvme0/nvme0n1", "259:0");
+    machine.file("proc/self/mountinfo", "22 1 259:0 / / rw - ext4 /dev/root rw\n");
+    let error = take(&machine.sysfs).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the host uses 0000:02:00.0: its disk nvme0n1 is mounted at /: unmount that"
+    );
+    let driver = machine.sysfs.driver(ADDRESS.parse().unwrap());
+    assert_eq!(driver.as_deref(), Some("nvme"));
+    // What has no driver of the host's is not asked.
+    machine.file("proc/self/mountinfo", "");
+    machine.sysfs.kernel = Some(kernel);
+    drop(take(&machine.sysfs).unwrap());
+}
+
+#[test]
+fn giving_it_back_says_whether_it_worked() {
+    let functions = [(ADDRESS, "0x020000\n", Some("e1000e"), Some(7), "flr\n")];
+    let tree = tree(&functions, &DRIVERS);
+    let address = ADDRESS.parse().unwrap();
+    let mut sysfs = sysfs(tree.path(), kernel);
+    take(&sysfs).unwrap().give_back().unwrap();
+    assert_eq!(sysfs.driver(address).as_deref(), Some("e1000e"));
+    // The driver does not take it any more. Dropping it is not a second attempt.
+    sysfs.kernel = Some(|root, path, text| {
+        if path.ends_with("drivers_probe") && root.join("gone").exists() {
+            return;
+        }
+        kernel(root, path, text);
+    });
+    let borrowed = take(&sysfs).unwrap();
+    fs::write(tree.path().join("gone"), "").unwrap();
+    let error = borrowed.give_back().unwrap_err().to_string();
+    assert!(
+        error.contains("cannot bind 0000:02:00.0 to e1000e") && error.contains("has no driver"),
+        "{error}"
+    );
+    // A file of the kernel's that is not there: the override is taken away all the same.
+    fs::remove_file(tree.path().join("gone")).unwrap();
+    symlink(tree.path().join("bus/pci/drivers/e1000e"), sysfs.function(address).join("driver"))
+        .unwrap();
+    let borrowed = take(&sysfs).unwrap();
+    fs::remove_file(tree.path().join("bus/pci/drivers_probe")).unwrap();
+    assert!(borrowed.give_back().is_err());
     assert_eq!(sysfs.attribute(address, "driver_override").unwrap(), "(null)");
 }
 

@@ -82,6 +82,33 @@ fn virtio_loses_its_window() {
     assert_eq!(places(&parse(&virtio, true).unwrap()), [0x40, 0x64]);
 }
 
+/// What is left out is none the less there: nothing that is kept may begin in it, or cover it, or the
+/// guest would be shown part of what it is not to have.
+#[test]
+fn what_is_left_out_is_not_overlapped_either() {
+    let window = |second: (u16, &[u8])| {
+        let window = [capability::VENDOR, 0, 20, VIRTIO_PCI_CFG, 0];
+        let mut virtio = config(&[(0x50, &window), second]);
+        virtio[..4].copy_from_slice(&[0xf4, 0x1a, 0x42, 0x10]);
+        parse(&virtio, true)
+    };
+    let vendor = |len: u8| [capability::VENDOR, 0, len, 1];
+    assert_eq!(places(&window((0x64, &vendor(16))).unwrap()), [0x64]);
+    // In the window, and over its start. A length of its own that is too small changes nothing.
+    assert!(window((0x60, &vendor(16))).unwrap_err().contains("overlaps"));
+    assert!(window((0x48, &vendor(16))).unwrap_err().contains("overlaps"));
+    let short: &[(u16, &[u8])] =
+        &[(0x50, &[capability::VENDOR, 0, 0, VIRTIO_PCI_CFG]), (0x60, &vendor(16))];
+    let mut virtio = config(short);
+    virtio[..4].copy_from_slice(&[0xf4, 0x1a, 0x42, 0x10]);
+    assert!(parse(&virtio, true).unwrap_err().contains("overlaps"));
+    // One that is not known has an ID and a pointer at least.
+    let over: &[(u16, &[u8])] = &[(0x48, &[0x03, 0]), (0x40, &vendor(12))];
+    assert!(parse(&config(over), true).unwrap_err().contains("0x9 at 0x40 overlaps"));
+    let inside: &[(u16, &[u8])] = &[(0x40, &vendor(12)), (0x48, &[0x03, 0])];
+    assert!(parse(&config(inside), true).unwrap_err().contains("0x3 at 0x48 overlaps"));
+}
+
 #[test]
 fn the_guests_msi_is_moved_where_it_has_room() {
     // A 32-bit capability without a mask, of 10 bytes, and others that leave it 12.
@@ -91,13 +118,22 @@ fn the_guests_msi_is_moved_where_it_has_room() {
         (0xe0, &[capability::POWER_MANAGEMENT, 0]),
     ];
     let moved = parse(&config(list), true).unwrap();
-    assert_eq!(places(&moved), [0xe8, 0x4c, 0xe0]);
+    assert_eq!(places(&moved), [0xf0, 0x4c, 0xe0]);
     let alone = parse(&config(&[(0x40, &[capability::MSI, 0, 0, 0])]), true).unwrap();
     assert_eq!(places(&alone), [0x40]);
     // And left out where there is none.
     let long = [&[capability::VENDOR, 0, 0xb4][..], &[0; 0xb1]].concat();
     let list: &[(u16, &[u8])] = &[(0x40, &[capability::MSI, 0, 0, 0]), (0x4c, &long)];
     assert_eq!(places(&parse(&config(list), true).unwrap()), [0x4c]);
+}
+
+#[test]
+fn msi_has_the_mask_that_the_function_has() {
+    for (control, maskable) in [(0x00, false), (0x80, false), (0x100, true), (0x18e, true)] {
+        let [low, high] = u16::to_le_bytes(control);
+        let list = parse(&config(&[(0x40, &[capability::MSI, 0, low, high])]), true).unwrap();
+        assert_eq!(list, [Capability { at: 0x40, kind: Kind::Msi { maskable } }]);
+    }
 }
 
 #[test]
@@ -131,16 +167,12 @@ proptest! {
         }
         if let Ok(list) = parse(&config, true) {
             let mut taken = [false; CONFIG_LEN];
-            for Capability { at, kind } in list {
-                let len = match &kind {
-                    Kind::Power => pm::LEN.into(),
-                    Kind::Msi => msi::LEN_64_MASKABLE.into(),
-                    Kind::Msix(_) => msix::LEN.into(),
-                    Kind::Copy { body, writable, .. } => {
-                        prop_assert!(writable.len() <= body.len());
-                        body.len() + 2
-                    }
-                };
+            for capability in list {
+                let Capability { at, kind } = &capability;
+                let (at, len) = (*at, usize::from(capability.len()));
+                if let Kind::Copy { body, writable, .. } = kind {
+                    prop_assert!(writable.len() <= body.len());
+                }
                 prop_assert!(at >= header::END && at % 4 == 0);
                 for byte in &mut taken[usize::from(at)..usize::from(at) + len] {
                     prop_assert!(!std::mem::replace(byte, true));

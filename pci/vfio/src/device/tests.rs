@@ -1,5 +1,6 @@
 use paraslot_spec::pci::{capability, express, msix};
 use proptest::prelude::*;
+use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use super::*;
 use crate::fake::{Call, Fake, FakeHost, express_capability, msix_capability};
@@ -43,8 +44,7 @@ fn the_guest_sees_the_function_as_one_of_its_root_bus() {
         list.push((at, id));
         at = next;
     }
-    // MSI has moved, for it has a mask now.
-    assert_eq!(list, [(0x40, 1), (0xe8, 5), (0x60, 0x10), (0xa0, 0x11)]);
+    assert_eq!(list, [(0x40, 1), (0x48, 5), (0x60, 0x10), (0xa0, 0x11)]);
     let layout = device.layout();
     assert_eq!((layout.msix_vectors, layout.msi_vectors, layout.intx), (70, 1, true));
     let windows: Vec<_> = layout.direct.iter().map(|window| (window.bar, window.offset)).collect();
@@ -97,11 +97,14 @@ fn a_reset_of_the_guests_is_one_of_the_functions() {
     device.config_write(0x60 + express::DEVICE_CONTROL, &express::INITIATE_FLR.to_le_bytes());
     let calls = fake.take_calls();
     let command = Call::Write(Region::Config, 4, vec![0x03, 0]);
-    let off = [command, Call::Disable(Irq::Msix), Call::Reset];
+    // The reset may have made it a bus master again.
+    let off = [command.clone(), Call::Disable(Irq::Msix), Call::Reset, command.clone()];
     assert_eq!(calls, [&off[..], &[Call::Enable(Irq::Intx, 1), Call::UnmaskBy]].concat());
     assert_eq!((read(&mut device, 4), read(&mut device, 0xa2)), ([0, 0], [69, 0]));
     drop(device);
-    assert_eq!(fake.take_calls().last(), Some(&Call::Reset));
+    let calls = fake.take_calls();
+    assert_eq!(calls[calls.len() - 2..], [Call::Reset, command]);
+    assert_eq!(fake.lock().config[4] & 4, 0);
 
     // One that cannot be reset does not say that it can.
     let fake = Fake::full();
@@ -113,6 +116,60 @@ fn a_reset_of_the_guests_is_one_of_the_functions() {
     assert_eq!(read(&mut device, 4), [6, 0]);
     device.reset();
     assert_eq!((read(&mut device, 4), fake.lock().config[4]), ([0, 0], 3));
+}
+
+/// The chain leads past what is left out, be it the first, in the middle, or the last.
+#[test]
+fn the_chain_leads_past_what_is_left_out() {
+    let (vpd, vendor) = ([0x03, 0, 0, 0], |len: u8| [capability::VENDOR, 0, len, 7]);
+    let fake = Fake::new();
+    fake.lock().capabilities(&[
+        (0xd0, &vpd),
+        (0x80, &vendor(8)),
+        (0x50, &vpd),
+        (0xc0, &vendor(6)),
+        (0x40, &vpd),
+    ]);
+    let mut device = open(&fake);
+    assert_eq!(read(&mut device, 0x34), [0x80]);
+    assert_eq!(read(&mut device, 0x80), [9, 0xc0, 8, 7]);
+    assert_eq!(read(&mut device, 0xc0), [9, 0, 6, 7]);
+    let none = Fake::new();
+    none.lock().capabilities(&[(0xd0, &vpd)]);
+    let mut device = open(&none);
+    assert_eq!((read(&mut device, 0x34), read(&mut device, 6)), ([0], [0, 0]));
+}
+
+/// A guest whose functions would find no memory, or another's.
+#[test]
+fn memory_that_is_not_mapped_is_an_error() {
+    let memory = || {
+        let ranges = [(GuestAddress(0), 0x2000), (GuestAddress(0x10_0000), 0x1000)];
+        Arc::new(GuestMemoryMmap::<()>::from_ranges(&ranges).unwrap())
+    };
+    let (memory, other) = (memory(), memory());
+    let space = crate::iommu::tests::space(None);
+    let nowhere = "ffffffff:ff:1f.7".parse().unwrap();
+    let open = || {
+        let Host { msi, intx, executor, .. } = FakeHost::new().host();
+        let host = Host { memory: memory.clone(), msi, intx, executor };
+        VfioPci::open(nowhere, &space, host).err().unwrap()
+    };
+    let missing = |error| match error {
+        VfioError::NotMapped { start, bytes } => (start, bytes),
+        error => panic!("{error}"),
+    };
+    assert_eq!(missing(open()), (0, 0x2000));
+    space.map_memory(&other).unwrap();
+    assert_eq!(missing(open()), (0, 0x2000));
+    for start in [0, 0x10_0000] {
+        space.unmap_region(GuestAddress(start)).unwrap();
+    }
+    space.map_memory(&memory).unwrap();
+    assert!(matches!(open(), VfioError::NoFunction(_)));
+    space.unmap_region(GuestAddress(0x10_0000)).unwrap();
+    assert_eq!(missing(open()), (0x10_0000, 0x1000));
+    assert!(open().to_string().contains("map_memory"));
 }
 
 #[test]
@@ -252,7 +309,10 @@ proptest! {
                 Access::Pause => device.pause().unwrap(),
                 Access::Resume => device.resume().unwrap(),
             }
-            for call in fake.take_calls() {
+            let calls = fake.take_calls();
+            // Three vectors' worth of bytes at most, or all of them in runs; a reset; a kind off, and on.
+            prop_assert!(calls.len() <= 40, "{} calls", calls.len());
+            for call in calls {
                 match &call {
                     Call::Write(Region::Config, at, data) => {
                         prop_assert!(*at == 4 && (*data == [3, 0] || *data == [7, 0]), "{:?}", call);
@@ -273,7 +333,7 @@ proptest! {
             let awake = read::<1>(&mut device, 0x44)[0] & 3 == 0;
             let on = fake.lock().config[4] & 4 != 0;
             prop_assert!(!on || (command.contains(Command::BUS_MASTER) && awake));
-            prop_assert!(device.take_fault().is_none());
+            prop_assert!(device.faults().take().is_none());
         }
     }
 

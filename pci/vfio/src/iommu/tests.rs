@@ -7,6 +7,7 @@ use super::*;
 #[derive(Default)]
 pub(super) struct FakeDomain {
     mapped: Mutex<BTreeMap<u64, usize>>,
+    pub(super) limit: Option<u64>,
     /// The start that is refused, and how.
     refused: Option<(u64, i32)>,
 }
@@ -26,7 +27,7 @@ impl FakeDomain {
     }
 }
 
-fn space(refused: Option<(u64, i32)>) -> Arc<IommuSpace> {
+pub(crate) fn space(refused: Option<(u64, i32)>) -> Arc<IommuSpace> {
     IommuSpace::over(Domain::Fake(FakeDomain { refused, ..FakeDomain::default() }))
 }
 
@@ -116,15 +117,25 @@ fn what_cannot_be_mapped_leaves_nothing_behind() {
 }
 
 #[test]
-fn too_much_locked_memory_is_said_in_a_line() {
-    let error = |limit: i32| {
-        let error = space(Some((0, limit)));
-        error.join().unwrap();
-        error.map_region(&one(0, 0x1000)).unwrap_err().to_string()
+fn too_much_locked_memory_is_said_with_the_limit_and_the_need() {
+    let error = |errno: i32, limit| {
+        let refused = Some((0x8000, errno));
+        let fake = FakeDomain { refused, limit, ..FakeDomain::default() };
+        let space = IommuSpace::over(Domain::Fake(fake));
+        // Two regions and a function, in each order.
+        space.map_memory(&memory(&[(0, 0x4000)])).unwrap();
+        space.join().unwrap();
+        let plugged = space.map_region(&one(0x8000, 0x1800_0000)).unwrap_err().to_string();
+        space.leave();
+        space.map_region(&one(0x8000, 0x1800_0000)).unwrap();
+        assert_eq!(space.join().unwrap_err().to_string(), plugged);
+        plugged
     };
-    assert!(error(libc::EINVAL).contains("Invalid argument"));
-    match locked_memory_limit() {
-        Some(_) => assert!(error(libc::ENOMEM).contains("ulimit -l")),
-        None => assert!(error(libc::ENOMEM).contains("memory at 0x0")),
-    }
+    assert_eq!(
+        error(libc::ENOMEM, Some(8 << 20)),
+        "cannot pin 402653184 bytes of guest memory: this process may lock 8388608 bytes (RLIMIT_MEMLOCK) \
+         and the guest needs 402669568: raise the limit (ulimit -l 393232), or have CAP_IPC_LOCK"
+    );
+    assert!(error(libc::ENOMEM, None).contains("memory at 0x8000"));
+    assert!(error(libc::EINVAL, Some(0)).contains("Invalid argument"));
 }

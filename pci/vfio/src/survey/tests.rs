@@ -4,6 +4,7 @@ use std::os::unix::fs::symlink;
 use tempfile::TempDir;
 
 use super::*;
+use crate::uses::tests::Machine;
 
 /// A function in the tree: its class, driver, group and reset methods.
 type Function<'a> = (&'a str, &'a str, Option<&'a str>, Option<u32>, &'a str);
@@ -80,6 +81,34 @@ fn what_a_host_lacks_is_said_with_what_to_do() {
     let found =
         survey_in(super::tests::tree(&functions, &["vfio-pci", "pcieport"]).path()).unwrap();
     assert_eq!(found[1].obstacles, [""; 0]);
+}
+
+#[test]
+fn what_the_host_does_with_a_function_is_in_the_way() {
+    let machine = Machine::new();
+    machine.disk("0000:02:00.0/nvme/nvme0/nvme0n1", "259:0");
+    machine.file("proc/self/mountinfo", "22 1 259:0 / /data rw - ext4 /dev/nvme0n1 rw\n");
+    let found = all(&machine.sysfs).unwrap();
+    let used = &found[0].obstacles;
+    // The other of the group has a driver.
+    assert!(used.len() == 2 && used[1].contains("The host uses it: its disk nvme0n1"), "{used:?}");
+    assert_eq!(found[1].obstacles.len(), 1);
+}
+
+#[test]
+fn a_groups_file_that_may_not_be_opened_is_in_the_way() {
+    let mut machine = Machine::new();
+    let may_open = machine.sysfs.may_open;
+    assert!(may_open(Path::new("/dev/null")) && !may_open(Path::new("/dev/nothing")));
+    machine.file("dev/vfio/7", "");
+    let obstacles = |machine: &Machine| all(&machine.sysfs).unwrap()[0].obstacles.clone();
+    assert_eq!(obstacles(&machine).len(), 1);
+    // The tests may be run by someone who may open anything.
+    machine.sysfs.may_open = |path| !path.ends_with("dev/vfio/7");
+    let obstacles = obstacles(&machine);
+    assert!(
+        obstacles[1].contains("No permission to open") && obstacles[1].contains("vfio/7: sudo")
+    );
 }
 
 #[test]
