@@ -25,18 +25,16 @@ pub(crate) struct Rss {
     /// Of a length that is a power of two.
     table: Box<[u16]>,
     unclassified: u16,
-    /// Pairs that may transmit.
-    transmit: u16,
     highest: u16,
     /// All frames go to one queue.
     only: bool,
 }
 
 impl Rss {
-    pub(crate) fn new(table: Box<[u16]>, unclassified: u16, transmit: u16) -> Self {
+    pub(crate) fn new(table: Box<[u16]>, unclassified: u16) -> Self {
         let highest = table.iter().fold(unclassified, |highest, queue| highest.max(*queue));
         let only = table.iter().all(|queue| *queue == unclassified);
-        Self { table, unclassified, transmit, highest, only }
+        Self { table, unclassified, highest, only }
     }
 
     /// Where a packet goes that has this hash, or none.
@@ -118,10 +116,14 @@ impl State {
     }
 
     /// Whether a pair's transmit queue is looked at.
+    ///
+    /// Under receive-side scaling all are that the driver has enabled, whatever max_tx_vq says: it tells
+    /// how many the driver uses, and Linux's (6.1) tells how many it used when it was loaded, though it has
+    /// been given more by VQ_PAIRS_SET since. What it sends by those would wait for ever.
     pub(crate) fn transmits(&self, pair: u16) -> bool {
         match &self.steering {
             Steering::Automatic { pairs } => pair < *pairs,
-            Steering::Rss(rss) => pair < rss.transmit,
+            Steering::Rss(_) => true,
         }
     }
 

@@ -199,7 +199,7 @@ fn set_scaling<A: DmaSpace>(shared: &Shared, reader: &mut Reader<'_, A>) -> Opti
     if !enabled(&unclassified) || !table.iter().all(enabled) {
         return None;
     }
-    let rss = Rss::new(table, unclassified, transmit);
+    let rss = Rss::new(table, unclassified);
     steer(shared, &mut state, Steering::Rss(rss))?;
     state.hashing = hashing;
     drop(state);
