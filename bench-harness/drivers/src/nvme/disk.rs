@@ -3,6 +3,7 @@
 use paraslot_spec::nvme::{MAX_BLOCKS, SubmissionEntry, dataset, nvm, status};
 use zerocopy::little_endian::{U32, U64};
 
+use super::queue::Pair;
 use super::{Nvme, prp};
 use crate::disk::check_range;
 use crate::{Accesses, Completion, Completions, Disk, DmaRegion, Error, Failed, Op, Platform};
@@ -27,6 +28,10 @@ fn about(opcode: u8, start: u64, blocks: u32) -> SubmissionEntry {
 }
 
 impl<P: Platform> Nvme<'_, P> {
+    fn check_live(&self) -> Result<(), Error> {
+        if self.live { Ok(()) } else { Err(Error::Request("the disk is shut down")) }
+    }
+
     fn transfer(
         &self,
         tag: u16,
@@ -124,9 +129,7 @@ impl<P: Platform> Disk for Nvme<'_, P> {
 
     fn submit(&mut self, tag: u16, offset: u64, op: Op<'_>) -> Result<(), Error> {
         self.tags.check(tag)?;
-        if !self.live {
-            return Err(Error::Request("the disk is shut down"));
-        }
+        self.check_live()?;
         let entry = match op {
             Op::Read(region) => self.transfer(tag, offset, region, nvm::READ)?,
             Op::Write(region) => self.transfer(tag, offset, region, nvm::WRITE)?,
@@ -162,6 +165,7 @@ impl<P: Platform> Disk for Nvme<'_, P> {
         if self.tags.in_flight() != 0 {
             return Err(Error::Busy);
         }
+        self.check_live()?;
         if on && !self.controller.can_interrupt() {
             return Err(Error::Unsupported("interrupts that reach the platform"));
         }
@@ -193,6 +197,7 @@ impl<P: Platform> Disk for Nvme<'_, P> {
         let result = self.controller.shut_down();
         self.controller.disconnect();
         self.tags.clear();
+        self.pairs.iter_mut().flatten().for_each(Pair::clear);
         result
     }
 }

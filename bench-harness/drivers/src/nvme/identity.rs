@@ -108,11 +108,13 @@ impl Namespace {
         let capacity = blocks
             .checked_mul(block_size.into())
             .ok_or(Error::Protocol("its capacity makes no sense"))?;
-        let longest = block_size.saturating_mul(MAX_BLOCKS).min(identity.max_transfer);
-        let max_transfer = longest - longest % block_size;
+        let max_transfer = identity.max_transfer - identity.max_transfer % block_size;
         if max_transfer == 0 {
             return Err(Error::Protocol("it cannot move a block at once"));
         }
         Ok(Self { id, capacity, block_size, max_transfer })
     }
 }
+
+// A command can name as many blocks as can be moved at once, even of the smallest.
+const _: () = assert!(MAX_BLOCKS as u64 * 512 >= prp::MAX_TRANSFER as u64);

@@ -5,7 +5,7 @@ use std::vec::Vec;
 use paraslot_spec::pci::Command;
 
 use super::bars::Taken;
-use super::{Bar, Function, functions};
+use super::{Bar, Function, Signal, Way, connect, functions};
 use crate::testing::Fake;
 use crate::{Error, Platform};
 
@@ -139,4 +139,62 @@ fn free_places_are_aligned_and_between_others() {
     assert_eq!(taken.find(u64::MAX - 0x10, u64::MAX, 0x1000), None);
     taken.add(u64::MAX - 0xfff, 0x1000);
     assert_eq!(taken.find(u64::MAX - 0x1fff, u64::MAX, 0x1000), Some(u64::MAX - 0x1fff));
+}
+
+/// Adds a function whose only capability is MSI.
+fn add_msi(fake: &Fake, device: u8, control: u32) {
+    fake.add(device, 0, 0);
+    let mut functions = fake.functions.borrow_mut();
+    let config = functions.get_mut(&(device, 0)).unwrap();
+    config.words[1] = 1 << 20;
+    config.words[0x34 / 4] = 0x50;
+    config.words[0x50 / 4] = 5 | control << 16;
+    config.writable[0x50 / 4] = 1 << 16;
+    config.writable[0x54 / 4..][..4].fill(u32::MAX);
+}
+
+#[test]
+fn an_interrupt_goes_the_best_way_that_there_is_or_the_one_that_was_asked_for() {
+    let fake = Fake::new();
+    add_msi(&fake, 1, 0);
+    fake.add(2, 0, 0);
+    let with = function(&fake, 1);
+    let without = function(&fake, 2);
+    let enabled = || fake.functions.borrow()[&(1, 0)].words[0x50 / 4] >> 16 & 1 != 0;
+    assert_eq!(connect(with, 7, Signal::Best), Ok(Some(Way::Message)));
+    assert!(enabled() && fake.pins.borrow().is_empty());
+    assert_eq!(connect(with, 7, Signal::Pin), Ok(Some(Way::Pin)));
+    assert!(!enabled(), "a function that sends messages does not assert its pin");
+    assert_eq!(fake.pins.borrow_mut().remove(&1), Some(7));
+    assert_eq!(connect(with, 7, Signal::Msi), Ok(Some(Way::Message)));
+    assert!(enabled() && fake.pins.borrow().is_empty());
+    without.set_command(Command::INTX_DISABLE);
+    assert_eq!(connect(without, 7, Signal::Best), Ok(Some(Way::Pin)));
+    assert_eq!(fake.pins.borrow().get(&2), Some(&7));
+    assert!(!without.command().contains(Command::INTX_DISABLE));
+    // Its pin leads nowhere: that matters only if it must be the pin.
+    assert_eq!(connect(without, 16, Signal::Best), Ok(None));
+    let nowhere = Error::Unsupported("an interrupt pin that leads anywhere");
+    assert_eq!(connect(without, 16, Signal::Pin), Err(nowhere));
+    let none = Error::Unsupported("message-signalled interrupts");
+    assert_eq!(connect(without, 7, Signal::Msi), Err(none));
+}
+
+// 6.8.1: without the upper address half everything behind it lies 4 bytes lower.
+#[test]
+fn every_shape_of_msi_gets_its_message() {
+    for (control, words) in [
+        (0, [0xfee0_0000, 7, 0xa5, 0xa5]),
+        (1 << 7, [0xfee0_0000, 0, 7, 0xa5]),
+        (1 << 8, [0xfee0_0000, 7, 0, 0xa5]),
+        (1 << 7 | 1 << 8, [0xfee0_0000, 0, 7, 0]),
+    ] {
+        let fake = Fake::new();
+        add_msi(&fake, 1, control);
+        fake.functions.borrow_mut().get_mut(&(1, 0)).unwrap().words[0x54 / 4..][..4].fill(0xa5);
+        assert_eq!(connect(function(&fake, 1), 7, Signal::Msi), Ok(Some(Way::Message)));
+        let found = &fake.functions.borrow()[&(1, 0)].words;
+        assert_eq!(found[0x54 / 4..][..4], words, "{control:#x}");
+        assert_eq!(found[0x50 / 4] >> 16, control | 1);
+    }
 }

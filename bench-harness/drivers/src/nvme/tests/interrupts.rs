@@ -60,6 +60,8 @@ fn the_interrupt_goes_the_way_that_was_asked_for() {
         model.take_writes().into_iter().filter(|write| [0xc, 0x10].contains(&write.0)).collect()
     };
     let (msi_fake, model) = usual();
+    // Firmware had it interrupt by MSI-X.
+    set_config(&msi_fake, MSIX_CAPABILITY, 0x8007_6011);
     let mut disk = Nvme::new(&msi_fake, with(Signal::Msi)).unwrap();
     assert_eq!(config(&msi_fake, MSIX_CAPABILITY) >> 30, 0);
     assert_eq!(config(&msi_fake, MSI_CAPABILITY) >> 16 & 1, 1);
@@ -72,6 +74,11 @@ fn the_interrupt_goes_the_way_that_was_asked_for() {
     assert_eq!(model.completions.borrow()[&1].vector, 0);
     disk.set_interrupts(false).unwrap();
     assert_eq!(masks(&model), [(0xc, 1)]);
+    // And the other way round.
+    set_config(&msi_fake, MSI_CAPABILITY, 0x0081_0005);
+    Nvme::new(&msi_fake, with(Signal::Best)).unwrap();
+    assert_eq!(config(&msi_fake, MSIX_CAPABILITY) >> 30, 0b10);
+    assert_eq!(config(&msi_fake, MSI_CAPABILITY) >> 16 & 1, 0);
     // The best that there is: without MSI-X MSI, without that the pin, without that none.
     set_config(&fake, 0x34 / 4, 0x60);
     Nvme::new(&fake, with(Signal::Best)).unwrap();
@@ -111,4 +118,21 @@ fn the_pin_is_taken_back_before_its_handling_ends() {
     assert_eq!(fake.ended.get(), 4);
     disk.shutdown().unwrap();
     assert_eq!((config(&fake, 1) & 0x400, fake.ended.get()), (0x400, 5));
+}
+
+// 4.6: the phase tags of a new queue start at 1, wherever those of the old one were.
+#[test]
+fn new_queues_start_in_the_first_phase() {
+    let (fake, model) = usual();
+    let mut disk = disk(&fake, &model, with(Signal::Best));
+    // Queues of five entries: in the first round, the second, the third.
+    for commands in [2, 5, 7, 10, 13] {
+        for on in [true, false] {
+            for _ in 0..commands {
+                flush(&fake, &model, &mut disk);
+                assert_eq!(poll(&mut disk), Ok(vec![done(3)]), "{commands}");
+            }
+            disk.set_interrupts(on).unwrap();
+        }
+    }
 }

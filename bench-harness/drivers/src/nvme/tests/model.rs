@@ -3,6 +3,9 @@
 
 extern crate std;
 
+mod commands;
+mod queues;
+
 use core::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -11,8 +14,7 @@ use std::vec::Vec;
 
 use crate::testing::{Fake, Registers};
 use crate::{DmaRegion, Platform};
-
-mod commands;
+pub(super) use queues::{CompletionQueue, Fetched, Posted, Submission};
 
 pub(super) const BAR: u64 = 0xe000_0000;
 pub(super) const BAR_SIZE: u64 = 0x4000;
@@ -39,8 +41,10 @@ pub(super) enum Fault {
     Fails,
     /// It stays ready.
     StaysReady,
-    /// It does not complete a shutdown.
-    NeverShutDown,
+    /// It does not complete a shutdown: CSTS.SHST stays at this.
+    NeverShutDown(u32),
+    /// It has failed, and says so until it has been reset.
+    Failed,
     /// Admin commands are taken and never completed.
     Silent,
     /// The admin command with this opcode fails with this status.
@@ -49,58 +53,6 @@ pub(super) enum Fault {
     WrongId,
     /// Admin commands are completed for queue 1.
     WrongQueue,
-}
-
-/// A command as it was fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fetched {
-    pub(super) queue: u16,
-    pub(super) opcode: u8,
-    pub(super) flags: u8,
-    pub(super) id: u16,
-    pub(super) namespace: u32,
-    pub(super) prp: [u64; 2],
-    pub(super) dwords: [u32; 6],
-}
-
-/// A completion as it is posted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Posted {
-    pub(super) result: u32,
-    pub(super) head: u16,
-    pub(super) queue: u16,
-    pub(super) id: u16,
-    /// Without the phase tag.
-    pub(super) status: u16,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Submission {
-    base: u64,
-    pub(super) size: u16,
-    head: u16,
-    tail: u16,
-    pub(super) completion: u16,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct CompletionQueue {
-    base: u64,
-    pub(super) size: u16,
-    pub(super) head: u16,
-    tail: u16,
-    phase: u16,
-    /// More was posted than there was room for.
-    overrun: bool,
-    pub(super) interrupts: bool,
-    pub(super) vector: u16,
-}
-
-impl CompletionQueue {
-    /// Gets the phase tag wrong from now on, or right again.
-    pub(super) fn flip_phase(&mut self) {
-        self.phase ^= 1;
-    }
 }
 
 /// Bytes that are different, from an offset on.
@@ -208,22 +160,33 @@ impl Model {
         let ready = match fault {
             Fault::NeverReady | Fault::Fails => false,
             Fault::StaysReady => true,
+            Fault::Failed if enabled || !elapsed => return u32::from(!enabled) | 1 << 1,
             _ => enabled && elapsed,
         };
-        let shut = enabled && self.cc.get() >> 14 & 3 != 0 && fault != Fault::NeverShutDown;
-        u32::from(ready) | u32::from(enabled && fault == Fault::Fails) << 1 | u32::from(shut) << 3
+        let shutdown = match fault {
+            _ if !enabled || self.cc.get() >> 14 & 3 == 0 => 0,
+            Fault::NeverShutDown(shst) => shst,
+            _ => 0b10,
+        };
+        u32::from(ready) | u32::from(enabled && fault == Fault::Fails) << 1 | shutdown << 2
     }
 
     fn configure(&self, fake: &Fake, value: u32) {
+        let ready = self.status(fake) & 1 != 0;
         let before = self.cc.replace(value);
         if before & 1 == value & 1 {
             return;
+        }
+        if value & 1 == 0 {
+            assert!(ready || self.fault.get() != Fault::None, "disabled before it is ready");
         }
         self.since.set(fake.tsc());
         self.submissions.borrow_mut().clear();
         self.completions.borrow_mut().clear();
         self.fetched.borrow_mut().clear();
         if value & 1 == 0 {
+            // The registers are reset, but for the admin queues' (7.3.2).
+            self.intms.set(0);
             return;
         }
         // Entries of 64 and 16 bytes, pages of 4 KiB, the NVM command set.
@@ -231,130 +194,8 @@ impl Model {
         let [aqa, _, asq, asq_high, acq, acq_high] = *self.admin.borrow();
         let size = |shift: u32| u16::try_from((aqa >> shift & 0xfff) + 1).unwrap();
         let base = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        let admin =
-            Submission { base: base(asq, asq_high), size: size(0), ..Submission::default() };
         self.add_completion_queue(0, base(acq, acq_high), size(16), true, 0);
-        assert_eq!((admin.base % PAGE, base(acq, acq_high) % PAGE), (0, 0));
-        self.submissions.borrow_mut().insert(0, admin);
-    }
-
-    fn add_completion_queue(&self, id: u16, base: u64, size: u16, interrupts: bool, vector: u16) {
-        let queue = CompletionQueue {
-            base,
-            size,
-            phase: 1,
-            interrupts,
-            vector,
-            ..CompletionQueue::default()
-        };
-        self.completions.borrow_mut().insert(id, queue);
-    }
-
-    fn doorbell(&self, fake: &Fake, offset: u64, value: u32) {
-        let stride = self.stride();
-        let index = (offset - 0x1000) / stride;
-        assert_eq!((offset - 0x1000) % stride, 0, "between doorbells");
-        let (queue, value) = (u16::try_from(index / 2).unwrap(), u16::try_from(value).unwrap());
-        if index % 2 == 1 {
-            let mut completions = self.completions.borrow_mut();
-            let completion = completions.get_mut(&queue).expect("a completion queue");
-            let taken = (value + completion.size - completion.head) % completion.size;
-            let posted = (completion.tail + completion.size - completion.head) % completion.size;
-            assert!(value < completion.size && taken != 0);
-            assert!(taken <= posted || completion.overrun, "what was not posted");
-            completion.head = value;
-            return;
-        }
-        {
-            let mut submissions = self.submissions.borrow_mut();
-            let submission = submissions.get_mut(&queue).expect("a submission queue");
-            assert!(value < submission.size && value != submission.tail);
-            submission.tail = value;
-        }
-        while let Some(fetched) = self.fetch(fake, queue) {
-            if queue == 0 {
-                assert_ne!(fetched.id, u16::MAX, "a command that is none");
-                self.administered.borrow_mut().push(fetched);
-                self.administer(fake, &fetched);
-            } else {
-                self.fetched.borrow_mut().push_back(fetched);
-            }
-        }
-    }
-
-    fn fetch(&self, fake: &Fake, queue: u16) -> Option<Fetched> {
-        let mut submissions = self.submissions.borrow_mut();
-        let submission = submissions.get_mut(&queue)?;
-        if submission.head == submission.tail {
-            return None;
-        }
-        let (memory, at) = fake.at(submission.base + 64 * u64::from(submission.head));
-        submission.head = (submission.head + 1) % submission.size;
-        let word = |index: usize| memory.read32(at + 4 * index);
-        assert_eq!((word(2), word(3), word(4), word(5)), (0, 0, 0, 0));
-        let [opcode, flags, low, high] = word(0).to_le_bytes();
-        Some(Fetched {
-            queue,
-            opcode,
-            flags,
-            id: u16::from_le_bytes([low, high]),
-            namespace: word(1),
-            prp: [memory.read64(at + 24), memory.read64(at + 32)],
-            dwords: core::array::from_fn(|index| word(10 + index)),
-        })
-    }
-
-    /// Posts a completion to a queue as it is; says nothing of whether that may be.
-    pub(super) fn post(&self, fake: &Fake, queue: u16, posted: Posted) {
-        let mut completions = self.completions.borrow_mut();
-        let completion = completions.get_mut(&queue).expect("a completion queue");
-        let (memory, at) = fake.at(completion.base + 16 * u64::from(completion.tail));
-        memory.write32(at, posted.result);
-        memory.write16(at + 8, posted.head);
-        memory.write16(at + 10, posted.queue);
-        memory.write16(at + 12, posted.id);
-        memory.store16(at + 14, posted.status << 1 | completion.phase);
-        completion.tail = (completion.tail + 1) % completion.size;
-        completion.overrun |= completion.tail == completion.head;
-        if completion.tail == 0 {
-            completion.phase ^= 1;
-        }
-        // As a message; the pin is asked for by `asserted`.
-        if completion.interrupts && self.unmasked(completion.vector) {
-            fake.interrupts.set(fake.interrupts.get() + 1);
-        }
-    }
-
-    /// Whether a command's completion can be posted.
-    fn has_room(&self, command: &Fetched) -> bool {
-        let queue = self.submissions.borrow()[&command.queue].completion;
-        let completion = self.completions.borrow()[&queue];
-        (completion.tail + 1) % completion.size != completion.head
-    }
-
-    /// Whether a vector of MSI-X has a message and is not masked.
-    fn unmasked(&self, vector: u16) -> bool {
-        let table = self.table.borrow();
-        let entry = 16 * u64::from(vector);
-        table.contains_key(&entry) && table.get(&(entry + 12)) == Some(&0)
-    }
-
-    /// Whether the pin is asserted.
-    pub(super) fn asserted(&self) -> bool {
-        let completions = self.completions.borrow();
-        let waits = |queue: &CompletionQueue| queue.interrupts && queue.head != queue.tail;
-        self.intms.get() & 1 == 0 && completions.values().any(waits)
-    }
-
-    /// Completes a command.
-    pub(super) fn complete(&self, fake: &Fake, fetched: &Fetched, status: u16, result: u32) {
-        let (head, completion) = {
-            let submissions = self.submissions.borrow();
-            let submission = submissions[&fetched.queue];
-            (submission.head, submission.completion)
-        };
-        let posted = Posted { result, head, queue: fetched.queue, id: fetched.id, status };
-        self.post(fake, completion, posted);
+        self.add_submission_queue(0, base(asq, asq_high), size(0), 0);
     }
 }
 

@@ -122,7 +122,11 @@ fn what_no_range_can_say_is_said_by_several() {
     model.complete(&fake, &command, 0, 0);
     assert_eq!(poll(&mut disk), Ok(vec![done(0)]));
     assert_eq!(disk.submit(0, 0, Op::Discard(512 << 41)), Err(Error::Request("too long")));
-    assert_eq!(disk.submit(0, 0, Op::WriteZeroes(512 << 17)), Err(Error::Request("too long")));
+    let zeroes = |blocks: u64| Op::WriteZeroes(512 * blocks);
+    assert_eq!(disk.submit(0, 0, zeroes(65537)), Err(Error::Request("too long")));
+    disk.submit(0, 512, zeroes(65536)).unwrap();
+    disk.kick().unwrap();
+    assert_eq!(model.take().unwrap().dwords[..3], [1, 0, 0xffff]);
 }
 
 #[test]
@@ -173,6 +177,25 @@ fn a_batch_costs_a_doorbell_and_so_does_its_completion() {
         assert_eq!(model.take_writes(), [(0x1008, place), (0x100c, place)]);
         let accesses = disk.accesses().since(before);
         assert_eq!((accesses.reads, accesses.writes, accesses.doorbells), (0, 2, 2));
+    }
+}
+
+// Each command's list is its own until it has completed.
+#[test]
+fn lists_of_commands_in_flight_are_apart() {
+    let (fake, model) = usual();
+    let mut disk = disk(&fake, &model, Options { queues: 2, ..Options::new(4) });
+    let len = 64 << 10;
+    let regions: Vec<_> = (0..4).map(|tag| region(&fake, len, tag * 1000)).collect();
+    for (tag, region) in (0..).zip(&regions) {
+        disk.submit(tag, u64::from(tag) << 16, Op::Write(region)).unwrap();
+    }
+    disk.kick().unwrap();
+    model.serve(&fake);
+    assert_eq!(poll(&mut disk).unwrap().len(), 4);
+    for (tag, written) in model.contents.borrow().chunks(len).take(4).enumerate() {
+        let right = written.iter().enumerate().all(|(at, found)| *found == byte(tag * 1000 + at));
+        assert!(right, "{tag}");
     }
 }
 

@@ -81,6 +81,13 @@ fn one_that_firmware_left_enabled_is_reset_first() {
     let writes = model.take_writes();
     assert_eq!(writes[..2].iter().map(|write| write.0).collect::<Vec<_>>(), [0x14, 0x24]);
     assert_eq!(writes[0].1, 0x46_0000);
+    // One that has failed besides, which it says for as long as its reset takes.
+    let (fake, model) = usual();
+    model.cc.set(0x46_0001);
+    model.delay.set(3_000_000);
+    model.fault.set(Fault::Failed);
+    assert_eq!(failure(&fake, Options::new(1)), Error::Protocol("it says that it has failed"));
+    assert_eq!(model.take_writes()[..2], [(0x14, 0x46_0000), (0x24, 3 << 16 | 3)]);
 }
 
 #[test]
@@ -198,9 +205,18 @@ fn it_is_shut_down_with_its_queues_given_back() {
     let mut disk = super::disk(&fake, &model, Options::new(4));
     disk.submit(0, 0, Op::Flush).unwrap();
     disk.kick().unwrap();
+    model.serve(&fake);
+    disk.submit(1, 0, Op::Flush).unwrap();
     disk.shutdown().unwrap();
     assert!(model.administered.borrow().is_empty());
     assert_eq!(model.cc.get() & 1, 0);
+    // What was in flight is lost, whether it was kicked, done, or neither.
+    model.take_writes();
+    assert_eq!(poll(&mut disk), Ok(vec![]));
+    disk.kick().unwrap();
+    let down = Error::Request("the disk is shut down");
+    assert_eq!((disk.set_interrupts(true), disk.set_interrupts(false)), (Err(down), Err(down)));
+    assert_eq!(model.take_writes(), []);
     assert!(Nvme::new(&fake, Options::new(4)).is_ok());
 }
 
@@ -208,9 +224,16 @@ fn it_is_shut_down_with_its_queues_given_back() {
 fn one_that_does_not_shut_down_is_reset_and_that_is_said() {
     let (fake, model) = usual();
     let mut disk = disk(&fake, &model, Options::new(4));
-    model.fault.set(Fault::NeverShutDown);
-    assert_eq!(disk.shutdown(), Err(Error::Timeout("shutdown")));
-    assert_eq!(model.cc.get() & 1, 0);
+    // Nothing, that it is at it, and a status that there is not.
+    for status in [0b00, 0b01, 0b11] {
+        model.fault.set(Fault::NeverShutDown(status));
+        assert_eq!(disk.shutdown(), Err(Error::Timeout("shutdown")), "{status}");
+        assert_eq!(model.cc.get() & 1, 0);
+        disk = super::disk(&fake, &model, Options::new(4));
+    }
+    model.fault.set(Fault::StaysReady);
+    assert_eq!(disk.shutdown(), Err(Error::Timeout("controller ready")));
+    model.fault.set(Fault::None);
     let mut disk = super::disk(&fake, &model, Options::new(4));
     model.fault.set(Fault::Gone);
     assert_eq!(disk.shutdown(), Err(Error::Protocol("its registers read as ones")));

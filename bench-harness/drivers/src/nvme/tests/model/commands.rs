@@ -40,16 +40,13 @@ impl Model {
             1 | 5 => {
                 let size = tenth >> 16;
                 assert!(size >= 1 && u64::from(size) <= limit && eleventh & 1 == 1);
-                assert!(command.prp[0].is_multiple_of(PAGE) && id != 0);
+                assert_ne!(id, 0, "there is one already");
                 let size = u16::try_from(size + 1).unwrap();
                 if command.opcode == 5 {
                     let interrupts = eleventh & 2 != 0;
                     self.add_completion_queue(id, command.prp[0], size, interrupts, second);
                 } else {
-                    assert!(self.completions.borrow().contains_key(&second), "completions first");
-                    let (base, completion) = (command.prp[0], second);
-                    let queue = Submission { base, size, head: 0, tail: 0, completion };
-                    self.submissions.borrow_mut().insert(id, queue);
+                    self.add_submission_queue(id, command.prp[0], size, second);
                 }
             }
             0 => drop(self.submissions.borrow_mut().remove(&id).expect("a submission queue")),
@@ -98,6 +95,7 @@ impl Model {
                 0
             }
             2 => {
+                assert!(self.version.get() >= 0x1_0100, "what it does not know");
                 put(0, &self.namespace.get().to_le_bytes());
                 2
             }
