@@ -5,6 +5,8 @@ use crate::uses::{claimed, uses};
 use crate::{HostAddress, VfioError};
 
 const VFIO: &str = "vfio-pci";
+/// Base class of bridges.
+pub(crate) const BRIDGE: u8 = 0x06;
 
 /// A function that is bound to vfio-pci as long as this lives. Then the host's driver has it back, whichever
 /// that was, or none.
@@ -35,8 +37,8 @@ impl Borrowed {
     /// one with virtual functions. Everything else that the host does with it ends.
     ///
     /// # Errors
-    /// When there is no such function, the host uses it, vfio-pci is not loaded, or the kernel refuses. The
-    /// function has its driver again then.
+    /// When there is no such function, it is a bridge, the host uses it, vfio-pci is not loaded, or the kernel
+    /// refuses. The function has its driver again then.
     pub fn take(address: HostAddress) -> Result<Self, VfioError> {
         Self::take_in(Sysfs::host(), address)
     }
@@ -47,6 +49,11 @@ impl Borrowed {
         }
         if sysfs.group(address).is_none() {
             return Err(VfioError::NoIommu(address));
+        }
+        let [_, _, base, _] = sysfs.number(address, "class").unwrap_or(0).to_le_bytes();
+        if base == BRIDGE {
+            // All that is behind it would go along, or the whole machine.
+            return Err(VfioError::Unsuited("it is a bridge".to_owned()));
         }
         let refuse = |reason: String| VfioError::Bind { address, driver: VFIO.to_owned(), reason };
         if !sysfs.has_driver(VFIO) {

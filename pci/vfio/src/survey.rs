@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::HostAddress;
+use crate::borrow::BRIDGE;
 use crate::sysfs::Sysfs;
 use crate::uses::uses;
 
@@ -81,7 +82,7 @@ fn look(sysfs: &Sysfs, address: HostAddress) -> HostFunction {
 fn obstacles(sysfs: &Sysfs, function: &HostFunction) -> Vec<String> {
     let mut list = Vec::new();
     let [base, sub, _] = function.class;
-    if base == 0x06 {
+    if base == BRIDGE {
         let what = if sub == 0x00 { "the host's own bridge" } else { "a bridge" };
         // Nothing would help, so nothing else matters.
         return vec![format!("It is {what}: pass through what is behind it.")];

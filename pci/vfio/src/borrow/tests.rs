@@ -105,6 +105,14 @@ fn one_that_the_host_uses_is_left_to_it() {
     drop(take(&machine.sysfs).unwrap());
 }
 
+/// What is behind it would lose its way to the host.
+#[test]
+fn a_bridge_is_not_taken() {
+    let tree = tree(&[(ADDRESS, "0x060400\n", Some("pcieport"), Some(7), "")], &DRIVERS);
+    let sysfs = sysfs(tree.path(), |_, path, _| panic!("{path:?}"));
+    assert!(take(&sysfs).unwrap_err().to_string().contains("it is a bridge"));
+}
+
 #[test]
 fn giving_it_back_says_whether_it_worked() {
     let functions = [(ADDRESS, "0x020000\n", Some("e1000e"), Some(7), "flr\n")];
