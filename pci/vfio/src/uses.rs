@@ -16,12 +16,18 @@ const ROUTE_REJECTS: u32 = 0x200;
 
 /// What the host would lose with a function, and what would end that; empty if nothing is known of.
 ///
-/// It sees file systems, of this process' mount namespace, swap, what other block devices are made of, the
+/// It sees file systems of disks and of 9p shares, of this process' mount namespace, swap, what other block devices are made of, the
 /// default routes, of this process' network namespace, and virtual functions.
 pub(crate) fn uses(sysfs: &Sysfs, address: HostAddress) -> Vec<String> {
     let mut list = Vec::new();
     for disk in disks(sysfs, address) {
         uses_of_disk(sysfs, &disk, &mut list);
+    }
+    for tag in shares(sysfs, address) {
+        let mounts = sysfs.process("self/mountinfo");
+        for at in mounts.lines().filter_map(|line| share_mount_point(line, &tag)) {
+            list.push(format!("its share {tag} is mounted at {at}: unmount that"));
+        }
     }
     if let Some(interface) = only_way_out(sysfs, address) {
         list.push(format!(
@@ -113,6 +119,21 @@ fn mount_point<'a>(line: &'a str, disk: &str, number: &str) -> Option<&'a str> {
     let (device, _root, at) = (place.next()?, place.next()?, place.next()?);
     let source = source.split(' ').nth(1)?;
     (device == number || is(source, disk)).then_some(at)
+}
+
+/// The function's shared folders, by the tags with which they are mounted: 9p over virtio.
+fn shares(sysfs: &Sysfs, address: HostAddress) -> Vec<String> {
+    let devices = names(&sysfs.function(address));
+    let devices = devices.iter().filter(|name| name.starts_with("virtio"));
+    let tags = devices.filter_map(|name| sysfs.attribute(address, &format!("{name}/mount_tag")));
+    tags.map(|tag| tag.trim_end_matches('\0').to_owned()).filter(|tag| !tag.is_empty()).collect()
+}
+
+/// Where a line of `mountinfo` has a share mounted.
+fn share_mount_point<'a>(line: &'a str, tag: &str) -> Option<&'a str> {
+    let (place, source) = line.split_once(" - ")?;
+    let mut source = source.split(' ');
+    (source.next()? == "9p" && source.next()? == tag).then(|| place.split(' ').nth(4)).flatten()
 }
 
 /// Whether a path is that of a disk's, if by a link.

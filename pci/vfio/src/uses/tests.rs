@@ -74,6 +74,19 @@ fn a_function_without_anything_is_not_used() {
 }
 
 #[test]
+fn a_share_is_used_while_it_is_mounted() {
+    let machine = Machine::new();
+    machine.file("bus/pci/devices/0000:02:00.0/virtio3/mount_tag", "root\0");
+    machine.file(
+        "proc/self/mountinfo",
+        "22 1 0:20 / /a rw - 9p other rw\n23 1 8:1 / /b rw - ext4 root rw\n",
+    );
+    assert_eq!(machine.uses(), [""; 0]);
+    machine.file("proc/self/mountinfo", "22 1 0:20 / /lower ro,relatime shared:1 - 9p root ro\n");
+    assert_eq!(machine.uses(), ["its share root is mounted at /lower: unmount that"]);
+}
+
+#[test]
 fn disks_are_used_by_file_systems_swap_and_others() {
     let machine = Machine::new();
     machine.disk("0000:02:00.0/nvme/nvme0/nvme0n1", "259:0");
