@@ -23,25 +23,21 @@ const INTX: &str = include_str!("scripts/intx.sh");
 const ROOT: &str = include_str!("scripts/root.sh");
 
 #[test]
-#[ignore = "a machine reset does not work yet, and the machine can freeze"]
 fn virtio_blk() {
     world::run(virtio_blk, |world| three_boots(world, Kind::VirtioBlk));
 }
 
 #[test]
-#[ignore = "a machine reset does not work yet, and the machine can freeze"]
 fn virtio_scsi() {
     world::run(virtio_scsi, |world| three_boots(world, Kind::VirtioScsi));
 }
 
 #[test]
-#[ignore = "a machine reset does not work yet, and the machine can freeze"]
 fn pvscsi() {
     world::run(pvscsi, |world| three_boots(world, Kind::Pvscsi));
 }
 
 #[test]
-#[ignore = "a machine reset does not work yet, and the machine can freeze"]
 fn ahci() {
     world::run(ahci, |world| three_boots(world, Kind::Ahci));
 }
@@ -148,7 +144,6 @@ const PROVOKED: &[Allowed] = &[
 
 /// The kernel as it is distributed starts from a disk of each kind, on devices that KVM cannot help.
 #[test]
-#[ignore = "a machine reset does not work yet, and the machine can freeze"]
 fn root_disks() {
     world::run(root_disks, |world| {
         for kind in Kind::ALL {
@@ -161,7 +156,7 @@ fn root_disks() {
                 append: "root=LABEL=paraslot ro",
                 bzimage: kind == Kind::VirtioBlk,
                 end: LinuxEnd::PowerOff,
-                allowed: &[],
+                allowed: PROVOKED,
                 on_mark: &mut |word, _| panic!("the script asks for {word}"),
             };
             machine.boot(boot);

@@ -30,7 +30,7 @@ const COMMAND_LINE: &str = "console=ttyS0 loglevel=1 panic=-1 oops=panic mitigat
      random.trust_cpu=on tsc=reliable no_timer_check cryptomgr.notests";
 
 /// How long a guest may run. It is for one that hangs.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(1200);
 
 /// What devices get from the machine.
 pub(crate) type GuestHost = Host<Arc<GuestMemoryMmap>>;

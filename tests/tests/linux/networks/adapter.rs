@@ -57,6 +57,8 @@ pub(crate) struct Adapter {
     pub(crate) number: u8,
     queues: u16,
     pub(crate) far: FarEnd,
+    /// Whether the cable was ever pulled.
+    pulled: bool,
     set_link: Box<dyn Fn(bool) + Send>,
     statistics: Box<dyn Fn() -> NetStatistics + Send>,
 }
@@ -120,7 +122,7 @@ impl Adapter {
         });
         let set_link = set_link.expect("a control");
         let statistics = statistics.expect("a control");
-        Self { kind, slot, number, queues, far, set_link, statistics }
+        Self { kind, slot, number, queues, far, pulled: false, set_link, statistics }
     }
 
     /// Its address, as the guest writes it.
@@ -142,7 +144,11 @@ impl Adapter {
     pub(crate) fn answer(&mut self, word: &str) -> String {
         match word {
             "link up" => (self.set_link)(true),
-            "link down" => (self.set_link)(false),
+            "link down" => {
+                self.check();
+                self.pulled = true;
+                (self.set_link)(false);
+            }
             _ => {
                 let answer = self.far.answer(word);
                 return answer.unwrap_or_else(|| panic!("the script asks for {word}"));
@@ -155,7 +161,9 @@ impl Adapter {
     pub(crate) fn check(&self) {
         let seen = (self.statistics)();
         assert_eq!(seen.send_errors + seen.send_invalid + seen.send_no_buffers, 0, "{seen:?}");
-        assert_eq!(seen.receive_errors, 0, "{seen:?}");
+        // What the host sends into a cable that is not plugged in is lost, and counted.
+        let most = if self.pulled { 100 } else { 0 };
+        assert!(seen.receive_errors <= most, "{seen:?}");
     }
 }
 

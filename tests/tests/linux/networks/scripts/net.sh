@@ -69,14 +69,17 @@ set_up() {
 }
 
 # Pings the host with so many packets of each size; none may be lost. More arguments are ping's.
-pings() {
-    count=$1 size=$2
-    shift 2
-    ping -q -i 0.01 -c "$count" -s "$size" -W 5 "$@" > /run/pings || {
-        cat /run/pings
+pings() { pings_to /run/pings "$@"; }
+
+# The same, with a $file for what ping says, for several at once.
+pings_to() {
+    file=$1 count=$2 size=$3
+    shift 3
+    ping -q -i 0.01 -c "$count" -s "$size" -W 5 "$@" > "$file" || {
+        cat "$file"
         fail "no answer to pings of $size bytes"
     }
-    grep -q ' 0% packet loss' /run/pings || fail "pings of $size bytes: $(cat /run/pings)"
+    grep -q ' 0% packet loss' "$file" || fail "pings of $size bytes: $(cat "$file")"
 }
 
 # Gets the program that talks to the test.

@@ -25,7 +25,12 @@ packets() {
 spread() {
     per_queue > /run/before
     packets > /run/packets
-    streams "$host" 16 200000 200000
+    # Which queue a stream goes to is one bit of its hash, which is the sum of some bits of its ports, by a
+    # key that the kernel has made up. So that the streams differ, all those bits must.
+    for ports in "10000 10099" "21000 21099" "33000 33099" "45000 45099" "61000 61099"; do
+        echo "$ports" > /proc/sys/net/ipv4/ip_local_port_range
+        streams "$host" 4 160000 160000
+    done
     per_queue > /run/after
     came=$(packets | paste /run/packets - | awk '{ printf "%d ", $2 - $1 }')
     took=$(paste /run/before /run/after | awk '{ printf "%d ", $2 - $1 }')
