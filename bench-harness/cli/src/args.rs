@@ -105,6 +105,15 @@ pub(crate) enum PlatformName {
     InProcess,
 }
 
+/// What runs in the virtual machines and drives the devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GuestName {
+    /// Drivers and workloads of ours, and nothing else.
+    Freestanding,
+    /// Debian's kernel with its own drivers, and fio. It needs a KVM that boots it.
+    Linux,
+}
+
 /// Whose devices to measure besides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Peer {
@@ -124,15 +133,23 @@ pub(crate) struct RunArgs {
     /// Where the devices run: KVM if this host has it, unless told.
     #[arg(long)]
     pub(crate) platform: Option<PlatformName>,
+    /// What drives the devices, in virtual machines. Linux has completions by interrupt; its networks
+    /// are TCP to the host's, which takes root.
+    #[arg(long, default_value = "freestanding")]
+    pub(crate) guest: GuestName,
+    /// Directory for what a Linux guest is made of, some 200 MB, which is fetched once [default: as
+    /// cargo testbed, target/testbed].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) guest_files: Option<PathBuf>,
     /// A device to measure, like `virtio-blk,path=disk.img,direct=on` or `vfio,host=0000:00:05.0`; see
     /// `paraslot list`. Given several times, they are compared. Without: all that are ours, disks on an
     /// image of their own.
     #[arg(long, value_name = "SPEC")]
     pub(crate) device: Vec<Request>,
-    /// Unmeasured start of each run, in milliseconds [default: 50].
+    /// Unmeasured start of each run, in milliseconds [default: 50; 200 in Linux].
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=60_000))]
     pub(crate) warmup: Option<u32>,
-    /// Measured part of each run, in milliseconds [default: 250].
+    /// Measured part of each run, in milliseconds [default: 250; 1000 in Linux].
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub(crate) time: Option<u32>,
     /// Fewest runs of each measurement [default: 3]. There are up to 6 if all of them together take
@@ -175,8 +192,13 @@ pub(crate) struct Times {
 impl RunArgs {
     /// The times that were asked for, or the usual ones.
     pub(crate) fn times(&self) -> Times {
-        let (warm_up_ms, measure_ms, min_runs) =
-            if self.quick { (10, 50, 1) } else { (50, 250, 3) };
+        let (warm_up_ms, measure_ms, min_runs) = match (self.guest, self.quick) {
+            (GuestName::Freestanding, false) => (50, 250, 3),
+            (GuestName::Freestanding, true) => (10, 50, 1),
+            // Programs take a while to find their pace, and booting takes longer anyway.
+            (GuestName::Linux, false) => (200, 1000, 3),
+            (GuestName::Linux, true) => (50, 250, 1),
+        };
         let min_runs = self.min_runs.unwrap_or(min_runs);
         let enough = u32::try_from(paraslot_report::RUNS_FOR_95_PERCENT).unwrap_or(u32::MAX);
         Times {
@@ -252,6 +274,8 @@ mod tests {
         let expected = Times { warm_up_ms: 0, measure_ms: 7, min_runs: 20, max_runs: 20 };
         assert_eq!(told, expected);
         assert_eq!(times(&["--min-runs", "9"]).max_runs, 9);
+        let linux = Times { warm_up_ms: 200, measure_ms: 1000, min_runs: 3, max_runs: 6 };
+        assert_eq!(times(&["--guest", "linux"]), linux);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod built;
 pub(crate) mod in_process;
 pub(crate) mod kvm;
+pub(crate) mod linux;
+mod marks;
 mod outcome;
 pub(crate) mod qemu;
 
@@ -11,7 +13,7 @@ use std::time::Duration;
 use paraslot_backends::net::NetStatistics;
 use paraslot_device::ThreadOptions;
 use paraslot_protocol::Job;
-use paraslot_report::Pinning;
+use paraslot_report::{Guest, Pinning};
 
 use crate::plan::Cell;
 use crate::spec::DeviceSpec;
@@ -28,16 +30,16 @@ pub(crate) struct Sample {
     pub(crate) bytes: u64,
     /// Length of the measured part.
     pub(crate) cycles: u64,
-    /// Of that, spent waiting for the device.
-    pub(crate) waiting_cycles: u64,
+    /// Of that, spent waiting for the device, where it can be told.
+    pub(crate) waiting_cycles: Option<u64>,
     /// The counter's frequency.
     pub(crate) tsc_hz: u64,
     /// Latencies, as values with their counts.
     pub(crate) latency: Vec<(u64, u64)>,
     /// The longest.
     pub(crate) max_latency: u64,
-    /// Doorbells rung.
-    pub(crate) doorbells: u64,
+    /// Doorbells rung, where somebody counts them.
+    pub(crate) doorbells: Option<u64>,
     /// Interrupts taken.
     pub(crate) interrupts: u64,
     /// Frames that did not arrive.
@@ -110,4 +112,9 @@ pub(crate) trait Bench {
     /// # Errors
     /// When there was no run, or one that did not end well.
     fn run(&mut self, cell: &Cell, job: &Job) -> anyhow::Result<Sample>;
+
+    /// The guest, if it is one that says what it is when it has run.
+    fn guest(&self) -> Option<Guest> {
+        None
+    }
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use paraslot_backends::net::NetStatistics;
 use paraslot_protocol::Completion as Mode;
-use paraslot_report::{Completion, Distribution, LatencyCounts, Record, Size};
+use paraslot_report::{Completion, Distribution, GuestKind, LatencyCounts, Record, Size};
 
-use crate::args::Peer;
+use crate::args::{GuestName, Peer};
 use crate::bench::Sample;
-use crate::plan::{Cell, DiskWorkload, NetWorkload, Workload};
+use crate::plan::{Cell, DiskWorkload, NetWorkload, StreamWorkload, Workload};
 use crate::spec::DeviceSpec;
 
 /// What the runs of one cell counted so far.
@@ -23,13 +23,13 @@ pub(crate) struct Runs {
     p99: Vec<f64>,
     operations: u64,
     seconds: f64,
-    doorbells: u64,
     interrupts: u64,
-    busy_cycles: u64,
     lost: u64,
     reordered: u64,
     network: NetStatistics,
     // One run that was not measured leaves the whole unmeasured.
+    doorbells: Option<u64>,
+    busy_cycles: Option<u64>,
     exits: Option<u64>,
     host_cpu: Option<Duration>,
     copied: Option<u64>,
@@ -58,12 +58,13 @@ impl Runs {
         }
         self.operations += sample.operations;
         self.seconds += seconds;
-        self.doorbells += sample.doorbells;
         self.interrupts += sample.interrupts;
-        self.busy_cycles += sample.cycles.saturating_sub(sample.waiting_cycles);
         self.lost += sample.lost;
         self.reordered += sample.reordered;
         self.network += sample.network;
+        let busy = sample.waiting_cycles.map(|waiting| sample.cycles.saturating_sub(waiting));
+        self.doorbells = sum(first, self.doorbells, sample.doorbells, |a, b| a + b);
+        self.busy_cycles = sum(first, self.busy_cycles, busy, |a, b| a + b);
         self.exits = sum(first, self.exits, sample.exits, |a, b| a + b);
         self.host_cpu = sum(first, self.host_cpu, sample.host_cpu, |a, b| a + b);
         self.copied = sum(first, self.copied, sample.copied, |a, b| a + b);
@@ -85,12 +86,19 @@ impl Runs {
             Workload::Net(NetWorkload { flow, frame_size, batch, rate }) => {
                 (flow.name(), Size::Frame(frame_size.into()), batch, rate)
             }
+            Workload::Stream(StreamWorkload { stream, size }) => {
+                (stream.name(), Size::Frame(size.into()), 1, None)
+            }
         };
         let is_net = cell.net().is_some();
         Some(Record {
             device: device.device().name().into(),
             family: device.family(),
             path: cell.path,
+            guest: match cell.guest {
+                GuestName::Freestanding => GuestKind::Freestanding,
+                GuestName::Linux => GuestKind::Linux,
+            },
             completion: match cell.completion {
                 Mode::Poll => Completion::Poll,
                 Mode::Interrupt => Completion::Interrupt,
@@ -111,10 +119,10 @@ impl Runs {
             p50_ns: Distribution::of(&self.p50),
             p99_ns: Distribution::of(&self.p99),
             exits_per_op: per_op(self.exits.map(float)),
-            doorbells_per_op: per_op(Some(float(self.doorbells))),
+            doorbells_per_op: per_op(self.doorbells.map(float)),
             interrupts_per_op: per_op(Some(float(self.interrupts))),
             host_cpu_ns_per_op: per_op(self.host_cpu.map(|time| time.as_secs_f64() * 1e9)),
-            guest_cycles_per_op: per_op(Some(float(self.busy_cycles))),
+            guest_cycles_per_op: per_op(self.busy_cycles.map(float)),
             copied_bytes_per_op: per_op(self.copied.map(float)),
             frames_lost: is_net.then_some(self.lost),
             frames_reordered: is_net.then_some(self.reordered),
@@ -176,11 +184,11 @@ mod tests {
             operations,
             bytes: operations * 4096,
             cycles: 500_000,
-            waiting_cycles: 300_000,
+            waiting_cycles: Some(300_000),
             tsc_hz: 1_000_000,
             latency: vec![(20, operations)],
             max_latency: 20,
-            doorbells: operations,
+            doorbells: Some(operations),
             interrupts: operations / 2,
             exits: Some(2 * operations),
             host_cpu: Some(Duration::from_millis(operations)),
@@ -227,12 +235,20 @@ mod tests {
 
     #[test]
     fn what_one_run_did_not_measure_is_not_measured() {
-        let blind = Sample { exits: None, host_cpu: None, copied: None, ..sample(100) };
+        let blind = Sample {
+            exits: None,
+            host_cpu: None,
+            copied: None,
+            doorbells: None,
+            waiting_cycles: None,
+            ..sample(100)
+        };
         for samples in [[blind.clone(), sample(100)], [sample(100), blind]] {
             let record = record(&samples).unwrap();
             assert_eq!(record.exits_per_op, None);
             assert_eq!(record.host_cpu_ns_per_op, None);
             assert_eq!(record.copied_bytes_per_op, None);
+            assert_eq!((record.doorbells_per_op, record.guest_cycles_per_op), (None, None));
         }
     }
 

@@ -31,6 +31,15 @@ pub(crate) fn driver_for(function: &HostFunction) -> Option<Device> {
     }
 }
 
+/// Base class of bridges.
+const BRIDGE: u8 = 0x06;
+
+/// Whether it is a bridge: the way to other functions, or to the whole machine.
+pub(crate) fn is_bridge(function: &HostFunction) -> bool {
+    let [base, ..] = function.class;
+    base == BRIDGE
+}
+
 /// Whether it is a virtio function of the kind that also answers to drivers from before version 1.0.
 fn is_transitional(function: &HostFunction) -> bool {
     function.vendor == pci::VENDOR_RED_HAT_QUMRANET && (0x1000..0x1040).contains(&function.device)
@@ -41,6 +50,16 @@ fn find(functions: &[HostFunction], address: HostAddress) -> anyhow::Result<&Hos
     let found = functions.iter().find(|function| function.address == address);
     found
         .with_context(|| format!("this machine has no PCI function {address}: see paraslot doctor"))
+}
+
+/// Sees to it that `address` is that of a function which can be a guest's.
+fn check(functions: &[HostFunction], address: HostAddress) -> anyhow::Result<()> {
+    let function = find(functions, address)?;
+    // The machine needs it, whatever VFIO thinks of that.
+    if is_bridge(function) {
+        bail!("{address} is {}: a bridge is the host's", Identity::of(function));
+    }
+    Ok(())
 }
 
 /// What a function is, by the guest's driver that fits it.
@@ -91,7 +110,7 @@ impl Hardware {
     /// Looks at this host, if there is a reason to.
     ///
     /// # Errors
-    /// When the host has no PCI, or a function is named twice.
+    /// When the host has no PCI, or a function is named twice, is not there, or is a bridge.
     pub(crate) fn of<'a>(requests: impl Iterator<Item = &'a Request>) -> anyhow::Result<Self> {
         let mut addresses = Vec::new();
         for request in requests {
@@ -106,6 +125,7 @@ impl Hardware {
         }
         let functions =
             paraslot_vfio::survey().context("this machine's PCI functions cannot be seen")?;
+        addresses.into_iter().try_for_each(|address| check(&functions, address))?;
         Ok(Self(functions))
     }
 
@@ -186,6 +206,17 @@ mod tests {
         assert!(old.contains("transitional") && old.contains("disable-legacy"), "{old}");
         let elsewhere = identify(&[], address).unwrap_err().to_string();
         assert!(elsewhere.contains("no PCI function 0000:00:05.0"), "{elsewhere}");
+    }
+
+    /// With one that is taken from a machine goes all that is behind it, or the machine.
+    #[test]
+    fn bridges_are_not_passed_through() {
+        let bridge = [function(0x8086, 0x29c0, [6, 0, 0])];
+        let error = check(&bridge, bridge[0].address).unwrap_err().to_string();
+        assert!(error.ends_with("a bridge is the host's"), "{error}");
+        let disk = [function(0x144d, 0xa808, [1, 8, 2])];
+        assert!(check(&disk, disk[0].address).is_ok());
+        assert!(check(&[], disk[0].address).is_err());
     }
 
     #[test]

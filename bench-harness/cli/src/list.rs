@@ -6,7 +6,7 @@ use paraslot_protocol::{Access, Completion, Device};
 use paraslot_report::Family;
 
 use crate::identity;
-use crate::plan::{DEPTHS, FAMILIES, PATTERNS};
+use crate::plan::{DEPTHS, FAMILIES, PATTERNS, STREAMS};
 use crate::spec::{HOST, HOST_OPTIONS, OptionInfo, Purpose, family, options};
 
 /// The text of `paraslot list`.
@@ -33,6 +33,7 @@ pub(crate) fn text() -> String {
     text.push_str("To measure, backend=file without a path is a temporary image of 256 MiB.\n");
     disks(&mut text);
     networks(&mut text);
+    linux(&mut text);
     text.push_str("\nparaslot run --list shows what would be measured, paraslot boot --help what can be booted.\n");
     text
 }
@@ -64,6 +65,17 @@ fn disks(text: &mut String) {
             Access::Fill => "writes in order",
         };
         let _ = writeln!(text, "  {access:<10} {:>4} KiB  {what}", block_size >> 10);
+    }
+}
+
+fn linux(text: &mut String) {
+    text.push_str(
+        "\nIn Linux (--guest linux) disks have the same, by interrupt; networks have TCP, with the\nhost's \
+         at the other end\n\n",
+    );
+    for workload in STREAMS {
+        let (name, what) = (workload.stream.name(), workload.stream.what());
+        let _ = writeln!(text, "  {name:<6} {what}\n         {} at once", workload.size);
     }
 }
 

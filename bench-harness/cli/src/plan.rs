@@ -2,18 +2,20 @@
 
 mod disk;
 mod net;
+mod stream;
 
 use anyhow::Context;
 use paraslot_protocol::{Class, Completion, Device, Job};
 use paraslot_report::Path;
 use paraslot_vfio::HostAddress;
 
-use crate::args::{Peer, PlatformName, RunArgs, Times};
+use crate::args::{GuestName, Peer, PlatformName, RunArgs, Times};
 use crate::error::Usage;
 use crate::spec::{DeviceSpec, PassedSpec};
 
 pub(crate) use disk::{DEPTHS, DiskWorkload, PATTERNS};
 pub(crate) use net::{FAMILIES, Flow, NetWorkload};
+pub(crate) use stream::{STREAMS, Stream, StreamWorkload};
 
 /// What is done with a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub(crate) enum Workload {
     Disk(DiskWorkload),
     /// With a network adapter.
     Net(NetWorkload),
+    /// With a network adapter, by TCP.
+    Stream(StreamWorkload),
 }
 
 impl Workload {
@@ -29,6 +33,7 @@ impl Workload {
         match self {
             Self::Disk(workload) => workload.name(completion),
             Self::Net(workload) => workload.name(completion),
+            Self::Stream(workload) => workload.name(completion),
         }
     }
 
@@ -36,14 +41,14 @@ impl Workload {
     fn class(self) -> Class {
         match self {
             Self::Disk(_) => Class::Disk,
-            Self::Net(_) => Class::Net,
+            Self::Net(_) | Self::Stream(_) => Class::Net,
         }
     }
 
     /// Whether it is to be measured on that path.
     fn uses(self, path: Path) -> bool {
         match self {
-            Self::Disk(_) => true,
+            Self::Disk(_) | Self::Stream(_) => true,
             Self::Net(workload) => workload.uses(path),
         }
     }
@@ -58,7 +63,10 @@ impl Workload {
             (Self::Disk(workload), DeviceSpec::Passed(spec)) => workload.left_out_passed(spec),
             (Self::Net(workload), DeviceSpec::Net(spec)) => workload.left_out(spec, path, peer),
             (Self::Net(workload), DeviceSpec::Passed(_)) => workload.left_out_passed(),
-            (Self::Disk(_), DeviceSpec::Net(_)) | (Self::Net(_), DeviceSpec::Disk(_)) => {
+            (Self::Stream(workload), DeviceSpec::Net(spec)) => workload.left_out(spec),
+            (Self::Stream(_), DeviceSpec::Passed(_)) => Some(StreamWorkload::LEFT_OUT_PASSED),
+            (Self::Disk(_), DeviceSpec::Net(_))
+            | (Self::Net(_) | Self::Stream(_), DeviceSpec::Disk(_)) => {
                 Some("not with devices of the other kind")
             }
         }
@@ -76,6 +84,8 @@ pub(crate) struct Cell {
     pub(crate) path: Path,
     /// What is done.
     pub(crate) workload: Workload,
+    /// What drives it.
+    pub(crate) guest: GuestName,
     /// How the driver learns of completions.
     pub(crate) completion: Completion,
     /// Whose device it is: ours, or this one's.
@@ -87,14 +97,14 @@ impl Cell {
     pub(crate) fn disk(&self) -> Option<DiskWorkload> {
         match self.workload {
             Workload::Disk(workload) => Some(workload),
-            Workload::Net(_) => None,
+            Workload::Net(_) | Workload::Stream(_) => None,
         }
     }
 
-    /// The workload of a network adapter.
+    /// The workload of a network adapter whose frames are the driver's own.
     pub(crate) fn net(&self) -> Option<NetWorkload> {
         match self.workload {
-            Workload::Disk(_) => None,
+            Workload::Disk(_) | Workload::Stream(_) => None,
             Workload::Net(workload) => Some(workload),
         }
     }
@@ -130,6 +140,9 @@ impl Cell {
                 if device.class() == Class::Net =>
             {
                 Some(workload.job(*device, true, self.completion, times).into())
+            }
+            (Workload::Stream(workload), DeviceSpec::Net(spec)) => {
+                Some(workload.job(spec.device, spec.verify, self.completion, times).into())
             }
             _ => None,
         }
@@ -174,13 +187,20 @@ impl Plan {
                 "--peer needs virtual machines: it does not go with in-process",
             ));
         }
+        match arguments.guest {
+            GuestName::Linux => check_for_linux(arguments, platform)?,
+            GuestName::Freestanding if arguments.guest_files.is_some() => {
+                return Err(Usage::error("--guest-files is for --guest linux"));
+            }
+            GuestName::Freestanding => {}
+        }
         let paths: &[Path] = match platform {
             PlatformName::Kvm => &[Path::Trap, Path::Event, Path::Passthrough],
             PlatformName::InProcess => &[Path::InProcess],
         };
         let mut plan = Self { devices, cells: Vec::new(), notes: Vec::new() };
         let mut left_out: Vec<(&str, Vec<String>)> = Vec::new();
-        for cell in plan.all(paths, arguments.peer) {
+        for cell in plan.all(paths, arguments.guest, arguments.peer) {
             if arguments.filter.iter().any(|one| !matches(one, &cell.name)) {
                 continue;
             }
@@ -275,13 +295,22 @@ impl Plan {
     }
 
     /// Everything, possible or not, with what is compared next to each other.
-    fn all(&self, paths: &[Path], peer: Option<Peer>) -> Vec<Cell> {
+    fn all(&self, paths: &[Path], guest: GuestName, peer: Option<Peer>) -> Vec<Cell> {
         let monitors = [None, peer];
         let monitors = &monitors[..1 + usize::from(peer.is_some())];
         let disks = disk::steps().map(|(workload, mode)| (Workload::Disk(workload), mode));
         let nets = net::steps().map(|(workload, mode)| (Workload::Net(workload), mode));
+        let streams = stream::steps().map(|(workload, mode)| (Workload::Stream(workload), mode));
         let mut cells = Vec::new();
-        for (workload, completion) in disks.chain(nets) {
+        let has = |(workload, completion): &(Workload, Completion)| match (workload, guest) {
+            (Workload::Disk(_) | Workload::Net(_), GuestName::Freestanding) => true,
+            // Its drivers do not poll.
+            (Workload::Disk(_), GuestName::Linux) => *completion == Completion::Interrupt,
+            (Workload::Stream(_), GuestName::Linux) => true,
+            (Workload::Net(_), GuestName::Linux)
+            | (Workload::Stream(_), GuestName::Freestanding) => false,
+        };
+        for (workload, completion) in disks.chain(nets).chain(streams).filter(has) {
             for &path in paths.iter().filter(|path| workload.uses(**path)) {
                 for &peer in monitors {
                     for (device, spec) in self.devices.iter().enumerate() {
@@ -289,7 +318,15 @@ impl Plan {
                             && spec.is_passed() == (path == Path::Passthrough)
                         {
                             let name = self.name(device, path, workload, completion, peer);
-                            cells.push(Cell { device, name, path, workload, completion, peer });
+                            cells.push(Cell {
+                                device,
+                                name,
+                                path,
+                                workload,
+                                guest,
+                                completion,
+                                peer,
+                            });
                         }
                     }
                 }
@@ -319,6 +356,19 @@ impl Plan {
         let forwards = 0..self.cells.len();
         if round.is_multiple_of(2) { forwards.collect() } else { forwards.rev().collect() }
     }
+}
+
+/// Whether a Linux guest can be had with the rest of the command line.
+fn check_for_linux(arguments: &RunArgs, platform: PlatformName) -> anyhow::Result<()> {
+    if platform == PlatformName::InProcess {
+        return Err(Usage::error(
+            "--guest linux needs virtual machines: it does not go with in-process",
+        ));
+    }
+    if arguments.peer.is_some() {
+        return Err(Usage::error("--guest linux does not go with --peer"));
+    }
+    Ok(())
 }
 
 /// Whether `text` has `pattern` in it, `*` standing for anything.

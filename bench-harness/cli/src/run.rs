@@ -13,9 +13,10 @@ use paraslot_device::executor::pin_to;
 use paraslot_report::{Guest, Manifest, Pinning, Report};
 use paraslot_vmm::VmError;
 
-use crate::args::{Peer, PlatformName, RunArgs, Times};
+use crate::args::{GuestName, Peer, PlatformName, RunArgs, Times};
 use crate::bench::in_process::InProcessBench;
 use crate::bench::kvm::KvmBench;
+use crate::bench::linux::{self, Files, LinuxBench};
 use crate::bench::qemu::QemuBench;
 use crate::bench::{Bench, Setting};
 use crate::collect::Runs;
@@ -52,7 +53,10 @@ impl Interrupted {
 
 /// Does what `paraslot run` does.
 pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
-    let (platform, fallback) = platform(arguments.platform)?;
+    let (platform, fallback) = match arguments.guest {
+        GuestName::Freestanding => platform(arguments.platform)?,
+        GuestName::Linux => (arguments.platform.unwrap_or(PlatformName::Kvm), None),
+    };
     let hardware = Hardware::of(arguments.device.iter())?;
     let plan = Plan::new(arguments, platform, |address| hardware.identify(address))?;
     if arguments.list {
@@ -60,6 +64,13 @@ pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
         let _ = output::print(plan.cells.iter().map(|cell| cell.name.as_str()));
         return Ok(());
     }
+    let files = match arguments.guest {
+        GuestName::Freestanding => None,
+        GuestName::Linux => {
+            linux::check()?;
+            Some(Files::prepare(arguments.guest_files.as_deref())?)
+        }
+    };
     let output = Output::new(arguments)?;
     // What comes from here on can be interrupted, and all the same everything is given back.
     let interrupted = Interrupted::default();
@@ -96,9 +107,10 @@ pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
         pinning,
         busy_poll: Duration::from_micros(arguments.busy_poll.into()),
     };
-    let mut own: Box<dyn Bench> = match platform {
-        PlatformName::Kvm => Box::new(KvmBench::new(setting)),
-        PlatformName::InProcess => Box::new(InProcessBench { setting }),
+    let mut own: Box<dyn Bench> = match (platform, files) {
+        (_, Some(files)) => Box::new(LinuxBench::new(setting, files)),
+        (PlatformName::Kvm, None) => Box::new(KvmBench::new(setting)),
+        (PlatformName::InProcess, None) => Box::new(InProcessBench { setting }),
     };
     let mut peer = match arguments.peer {
         None => None,
@@ -122,6 +134,7 @@ pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
     let failures = failures.grouped();
     notes.extend(failures.iter().map(|failure| format!("failed: {failure}")));
     manifest.notes = notes;
+    manifest.guest = own.guest().or(manifest.guest);
     for record in &results {
         if !manifest.backend.contains(&record.backend) {
             manifest.backend.push(record.backend.clone());
@@ -173,9 +186,11 @@ fn manifest(
     pinned: Option<Pinning>,
 ) -> Manifest {
     let kvm = platform == PlatformName::Kvm;
-    let guest = kvm.then(|| Guest {
+    let freestanding = kvm && arguments.guest == GuestName::Freestanding;
+    let guest = freestanding.then(|| Guest {
+        name: None,
         bytes: paraslot_guest::IMAGE.len() as u64,
-        fnv1a: format!("{:016x}", fnv1a(paraslot_guest::IMAGE)),
+        fnv1a: fnv1a(paraslot_guest::IMAGE),
     });
     Manifest {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -198,11 +213,12 @@ fn manifest(
     }
 }
 
-/// The 64-bit FNV-1a hash.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+/// The 64-bit FNV-1a hash, in hexadecimal.
+pub(crate) fn fnv1a(bytes: &[u8]) -> String {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    });
+    format!("{hash:016x}")
 }
 
 #[cfg(test)]
@@ -211,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_the_published_one() {
-        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv1a(b""), "cbf29ce484222325");
+        assert_eq!(fnv1a(b"a"), "af63dc4c8601ec8c");
     }
 }

@@ -1,8 +1,10 @@
 //! What the standard library does not tell of processes and processors.
 
-#![expect(unsafe_code, reason = "affinity and CPU clocks have no safe interface")]
+#![expect(unsafe_code, reason = "affinity, CPU clocks and interfaces have no safe interface")]
 
 use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 /// The processors that the calling thread may run on, in order.
@@ -31,6 +33,62 @@ pub(crate) fn process_cpu_time() -> Option<Duration> {
     Some(Duration::new(seconds, nanoseconds))
 }
 
+/// The family of IPv4's addresses, and the flag of an interface that is up.
+const AF_INET: libc::sa_family_t = 2;
+const UP: libc::c_short = 1;
+
+/// Moves the calling thread to a network namespace of its own, in which there is nothing yet.
+///
+/// # Errors
+/// When this process may not, or the kernel has none.
+pub(crate) fn leave_network() -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    done(unsafe { libc::unshare(libc::CLONE_NEWNET) })
+}
+
+/// Gives a network interface of the calling thread's namespace an address, in a network of `prefix` bits,
+/// and sets it up.
+///
+/// # Errors
+/// When there is none of that name, or this process may not.
+pub(crate) fn set_up_interface(name: &str, address: Ipv4Addr, prefix: u32) -> io::Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    // SAFETY: an ifreq is integers and bytes, for which zeroes are valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let (_terminator, room) =
+        request.ifr_name.split_last_mut().ok_or(io::ErrorKind::InvalidInput)?;
+    if name.len() > room.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in room.iter_mut().zip(name.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    let ask = |code: libc::Ioctl, request: &mut libc::ifreq| {
+        // SAFETY: these ioctls read and write one ifreq; its name ends with a zero byte.
+        done(unsafe { libc::ioctl(socket.as_raw_fd(), code, &raw mut *request) })
+    };
+    let mask =
+        Ipv4Addr::from_bits(u32::MAX.checked_shl(32_u32.saturating_sub(prefix)).unwrap_or(0));
+    for (code, address) in [(libc::SIOCSIFADDR, address), (libc::SIOCSIFNETMASK, mask)] {
+        let mut value = libc::sockaddr { sa_family: AF_INET, sa_data: [0; 14] };
+        // Behind the port.
+        for (to, from) in value.sa_data.iter_mut().skip(2).zip(address.octets()) {
+            *to = libc::c_char::from_ne_bytes([from]);
+        }
+        request.ifr_ifru.ifru_addr = value;
+        ask(code, &mut request)?;
+    }
+    ask(libc::SIOCGIFFLAGS, &mut request)?;
+    // SAFETY: the call has written the flags.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    request.ifr_ifru.ifru_flags = flags | UP;
+    ask(libc::SIOCSIFFLAGS, &mut request)
+}
+
+fn done(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +106,14 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_not_set_up() {
+        let set_up = |name| set_up_interface(name, Ipv4Addr::new(10, 9, 0, 1), 30);
+        assert!(set_up("paraslot-no").is_err());
+        let long = set_up("a name of more than 15 characters").unwrap_err();
+        assert_eq!(long.kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]

@@ -85,6 +85,21 @@ fn what_makes_no_sense_is_refused_in_a_line() {
     refused(&["--device", "virtio-blk,write=on"], "give its path");
     refused(&["--platform", "in-process", "--filter", "tape"], "run --list");
     refused(&["--platform", "in-process", "--peer", "qemu"], "virtual machines");
+    refused(&["--device", "vfio"], "vfio needs host=");
+    refused(&["--device", "vfio,host=5"], "host=5");
+    refused(&["run", "--no-reboot"], "an option of paraslot boot");
+    refused(&["boot"], "--kernel");
+    let boot = |arguments: &[&str], words| {
+        refused(&[&["boot", "--kernel", "vmlinux"], arguments].concat(), words);
+    };
+    boot(&["--quick"], "an option of paraslot run");
+    boot(&["--memory", "15"], "of 16M or more");
+    boot(&["--cpus", "0"], "--cpus");
+    boot(&["--device", "ahci"], "needs path=FILE");
+    boot(&["--device", "e1000,addr=20"], "from 1 to 1f");
+    boot(&["--device", "e1000,addr=3", "--device", "vmxnet3,addr=3"], "addr=3 is given twice");
+    let function = "vfio,host=ffff:ff:1f.7";
+    boot(&["--device", function, "--device", function], "is given twice");
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "nothing was made");
 }
 
@@ -105,6 +120,27 @@ fn what_cannot_be_done_is_refused_in_a_line() {
     refused(&["--device", "ahci,path=disk.img", "--export-json", "no/where.json"], "no/where.json");
     let latest = place.path().join("target/paraslot/latest");
     assert_eq!(std::fs::read_dir(latest).unwrap().count(), 0, "nothing is written for no results");
+}
+
+/// What there is before a machine is looked at, in the order in which it is looked at.
+#[test]
+fn what_cannot_be_booted_is_refused_in_a_line() {
+    let place = place_with_image();
+    let refused = |arguments: &[&str], words| {
+        refused(place.path(), &[&["boot"], arguments].concat(), 1, words);
+    };
+    refused(&["--kernel", "missing"], "cannot read the kernel missing");
+    refused(&["--kernel", "disk.img", "--initrd", "missing"], "cannot read the initial RAM disk");
+    let disk = |spec| ["--kernel", "disk.img", "--device", spec];
+    refused(&disk("virtio-blk,path=missing.img"), "missing.img");
+    refused(
+        &[&disk("ahci,path=disk.img")[..], &disk("pvscsi,path=disk.img")[2..]].concat(),
+        "in use",
+    );
+    // Its PCI functions cannot be seen, or it is not among them.
+    refused(&disk("vfio,host=ffff:ff:1f.7"), "this machine");
+    // Whatever this machine's KVM can do, and if there is none.
+    refused(&["--kernel", "disk.img"], "paraslot: ");
 }
 
 #[test]

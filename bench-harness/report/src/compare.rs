@@ -49,8 +49,8 @@ pub struct Comparison<'a> {
     pub verdict: Verdict,
 }
 
-/// Every paravirtual record with every emulated one that did the same: same path, workload, size,
-/// depth, completion, offered load, monitor and backend. In the records' order. At a fixed load the
+/// Every paravirtual record with every emulated one that did the same: same path, guest, workload,
+/// size, depth, completion, offered load, monitor and backend. In the records' order. At a fixed load the
 /// latencies are compared, else the rates.
 ///
 /// A pair without a figure to divide by has no ratio and is left out.
@@ -72,6 +72,7 @@ pub fn comparisons(records: &[Record]) -> Vec<Comparison<'_>> {
 
 fn same_work(a: &Record, b: &Record) -> bool {
     a.path == b.path
+        && a.guest == b.guest
         && a.workload == b.workload
         && a.size == b.size
         && a.queue_depth == b.queue_depth

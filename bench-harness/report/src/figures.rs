@@ -1,8 +1,8 @@
 //! Figures as text.
 
 use crate::{
-    Comparison, Completion, Family, Latency, Manifest, Measure, Path, Record, Size, Verdict,
-    coverage,
+    Comparison, Completion, Family, GuestKind, Latency, Manifest, Measure, Path, Record, Size,
+    Verdict, coverage,
 };
 
 /// Shown for what was not measured.
@@ -137,6 +137,7 @@ pub(crate) struct Group<'a> {
 /// What the records of a group have in common.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Kind<'a> {
+    guest: GuestKind,
     workload: &'a str,
     size: Size,
     offered: Option<u32>,
@@ -147,6 +148,7 @@ struct Kind<'a> {
 impl<'a> Kind<'a> {
     fn of(record: &'a Record) -> Self {
         Self {
+            guest: record.guest,
             workload: &record.workload,
             size: record.size,
             offered: record.offered_per_second,
@@ -163,9 +165,14 @@ impl<'a> Kind<'a> {
     fn title(&self, with_backend: bool) -> String {
         let (amount, unit) = match self.size {
             Size::Block(amount) => (amount, "blocks"),
+            // A kernel makes its own frames of what programs give it.
+            Size::Frame(amount) if self.guest == GuestKind::Linux => (amount, "calls"),
             Size::Frame(amount) => (amount, "frames"),
         };
         let mut title = format!("{}, {} {unit}", self.workload, bytes(amount));
+        if self.guest == GuestKind::Linux {
+            title.push_str(", in Linux");
+        }
         if let Some(offered) = self.offered {
             title.push_str(&format!(", {offered} a second offered"));
         }
@@ -297,14 +304,24 @@ pub(crate) fn legend(records: &[Record], comparisons: &[Comparison<'_>]) -> Vec<
     lines
 }
 
+fn is_net(record: &Record) -> bool {
+    matches!(record.size, Size::Frame(_))
+}
+
 /// What the words in networks' tables mean.
 fn terms(records: &[Record]) -> impl Iterator<Item = &'static str> {
     let has = |test: fn(&Record) -> bool| records.iter().any(test);
-    let frames = has(|record| matches!(record.size, Size::Frame(_))).then_some(
+    let calls = has(|record| is_net(record) && record.guest == GuestKind::Linux).then_some(
+        "kpps: of TCP, thousand calls a second; of tcp-rr, round trips. Gbit/s: of what TCP carries.",
+    );
+    let frames = has(|record| is_net(record) && record.guest != GuestKind::Linux).then_some(
         "kpps: thousand frames a second; of rr, round trips. batch: frames handed over at once.",
     );
-    let long = has(|record| matches!(record.size, Size::Frame(bytes) if bytes >= LONG_FRAME))
-        .then_some("Gbit/s: of frames as they are in memory.");
+    let is_long = |record: &Record| {
+        let long = matches!(record.size, Size::Frame(bytes) if bytes >= LONG_FRAME);
+        long && record.guest != GuestKind::Linux
+    };
+    let long = has(is_long).then_some("Gbit/s: of frames as they are in memory.");
     let offered: &[_] = if has(|record| record.offered_per_second.is_some()) {
         &[
             "With a load offered, latency is from when a frame was due. The ratios are of latencies:",
@@ -313,7 +330,7 @@ fn terms(records: &[Record]) -> impl Iterator<Item = &'static str> {
     } else {
         &[]
     };
-    frames.into_iter().chain(long).chain(offered.iter().copied())
+    frames.into_iter().chain(calls).chain(long).chain(offered.iter().copied())
 }
 
 /// How a report begins: what it was measured on, in lines.
@@ -349,6 +366,9 @@ pub(crate) fn summary(manifest: &Manifest) -> Vec<String> {
         manifest.warm_up_ms, manifest.measure_ms, manifest.busy_poll_us
     );
     let mut lines = vec![setting, machine, times];
+    if let Some(name) = manifest.guest.as_ref().and_then(|guest| guest.name.as_ref()) {
+        lines.push(format!("guest: {name}"));
+    }
     if !manifest.backend.is_empty() {
         lines.push(manifest.backend.join("; "));
     }

@@ -32,7 +32,7 @@ pub use compare::{Comparison, Measure, Verdict, comparisons};
 pub use latency::{Latency, LatencyCounts};
 pub use manifest::{Guest, Manifest, Pinning};
 pub use markdown::markdown;
-pub use record::{Completion, Family, Path, Record, Size};
+pub use record::{Completion, Family, GuestKind, Path, Record, Size};
 pub use statistics::{Distribution, RUNS_FOR_95_PERCENT, coverage};
 pub use table::table;
 

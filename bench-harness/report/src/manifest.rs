@@ -41,9 +41,12 @@ pub struct Manifest {
     pub notes: Vec<String>,
 }
 
-/// The guest's image.
+/// The guest's image, or its kernel's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guest {
+    /// What it is, of a guest that others made too: its kernel and the programs that measured.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Its size in bytes.
     pub bytes: u64,
     /// The 64-bit FNV-1a hash of the image, in hexadecimal. It tells images apart; it does not vouch

@@ -45,6 +45,20 @@ pub enum Completion {
     Interrupt,
 }
 
+/// What ran in the virtual machine, and drove the device. Figures of one are not set beside those of
+/// another.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuestKind {
+    /// Nothing but a driver and a workload. In-process, these without a virtual machine.
+    #[default]
+    Freestanding,
+    /// A Linux distribution's kernel, with its own drivers, and programs that measure.
+    Linux,
+}
+
 /// Bytes of one operation, under the name that fits the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Size {
@@ -73,6 +87,7 @@ shown!(Path {
     Passthrough => "passthrough",
     InProcess => "in-process",
 });
+shown!(GuestKind { Freestanding => "freestanding", Linux => "linux" });
 shown!(Completion { Poll => "poll", Interrupt => "interrupt" });
 
 /// What one device did with one workload on one path. The counts "per operation" are of the measured
@@ -85,6 +100,9 @@ pub struct Record {
     pub family: Family,
     /// How the guest reaches it.
     pub path: Path,
+    /// What drove it.
+    #[serde(default)]
+    pub guest: GuestKind,
     /// How its driver learns of completions.
     pub completion: Completion,
     /// What was done.

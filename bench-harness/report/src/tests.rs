@@ -18,6 +18,7 @@ fn record(device: &str, kilo: f64, runs: u32) -> Record {
         device: device.into(),
         family,
         path: Path::Trap,
+        guest: GuestKind::Freestanding,
         completion: Completion::Interrupt,
         workload: "randread".into(),
         size: Size::Block(4096),
@@ -72,7 +73,7 @@ fn manifest() -> Manifest {
         hypervisor: Some("kvm".into()),
         nested: Some(true),
         below: Some("KVMKVMKVM".into()),
-        guest: Some(Guest { bytes: 135_000, fnv1a: "af63dc4c8601ec8c".into() }),
+        guest: Some(Guest { name: None, bytes: 135_000, fnv1a: "af63dc4c8601ec8c".into() }),
         backend: vec!["backend=file".into()],
         pinned: Some(Pinning { vcpu: 0, device: 1 }),
         busy_poll_us: 50,
@@ -297,6 +298,44 @@ fn hardware_is_in_every_table_of_its_work() {
     assert_eq!(alone.matches("nvme (").count(), 2, "{alone}");
     let read = Report::from_json(&report.to_json().unwrap()).unwrap();
     assert_eq!(read, report);
+}
+
+/// A kernel with its block layer, and a bare driver, have not done the same work.
+#[test]
+fn guests_of_two_kinds_are_kept_apart() {
+    let linux = |record| Record { guest: GuestKind::Linux, ..record };
+    let mut report = sample();
+    report.manifest.guest.as_mut().unwrap().name = Some("Linux 6.1.0".into());
+    report.results = vec![record("virtio-blk", 60.0, 6), linux(record("ahci", 10.0, 6))];
+    assert_eq!(comparisons(&report.results).len(), 0);
+    report.results.push(linux(record("virtio-blk", 40.0, 6)));
+    let compared = comparisons(&report.results);
+    assert_eq!(compared.len(), 1);
+    assert_eq!(compared[0].paravirtual.guest, GuestKind::Linux);
+    for text in [table(&report), markdown(&report)] {
+        assert!(text.contains("guest: Linux 6.1.0\n"), "{text}");
+        let titles = text.lines().filter(|line| line.contains("randread, 4 KiB blocks"));
+        let titles: Vec<_> = titles.map(|line| line.trim_start_matches("## ")).collect();
+        assert_eq!(
+            titles,
+            ["randread, 4 KiB blocks", "randread, 4 KiB blocks, in Linux"],
+            "{text}"
+        );
+    }
+    // What is called there, and what a frame is.
+    let stream =
+        |record| Record { workload: "tcp-tx".into(), size: Size::Frame(131_072), ..linux(record) };
+    report.results = vec![stream(record("virtio-net", 60.0, 6))];
+    let text = table(&report);
+    assert!(text.contains("\ntcp-tx, 128 KiB calls, in Linux\n"), "{text}");
+    assert!(text.contains("of what TCP carries.\n") && !text.contains("in memory"), "{text}");
+    // Records from before there was a choice are of the freestanding guest.
+    let mut value = serde_json::to_value(&report).unwrap();
+    for record in value["results"].as_array_mut().unwrap() {
+        record.as_object_mut().unwrap().remove("guest");
+    }
+    let old = Report::from_json(&value.to_string()).unwrap();
+    assert!(old.results.iter().all(|record| record.guest == GuestKind::Freestanding));
 }
 
 #[test]

@@ -1,27 +1,27 @@
 //! A guest under KVM, or two.
 
 mod pair;
-mod passed;
+pub(super) mod passed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use paraslot_backends::net::NetStatistics;
 use paraslot_device::{Host, ThreadExecutor, ThreadOptions};
 use paraslot_pci::Bdf;
 use paraslot_protocol::{DiskJob, Job, Phase};
 use paraslot_report::Path;
+use paraslot_vfio::IommuSpace;
 use paraslot_vmm::{Run, Vm, VmConfig};
 use vm_memory::GuestMemoryMmap;
 
 use self::passed::PassedDisk;
 use super::built::{Built, Watch};
+use super::marks::Marks;
 use super::{Bench, GUEST_MEMORY, Sample, Setting, limit, outcome};
 use crate::plan::{Cell, Flow};
 use crate::spec::DeviceSpec;
-use crate::sys;
 
 /// Runs each job in a virtual machine of its own, or in two.
 pub(crate) struct KvmBench<'a> {
@@ -97,57 +97,16 @@ impl Machine {
     }
 }
 
-/// What is counted on this side, at one of the guest's marks.
-struct Mark {
-    cpu: Option<Duration>,
-    copied: Option<u64>,
-    network: NetStatistics,
-}
-
-/// What is counted between the marks of the measured part, of all devices that take part.
-struct Marks {
-    watches: Vec<Arc<Watch>>,
-    start: Option<Mark>,
-    end: Option<Mark>,
-}
-
-impl Marks {
-    fn new(watches: Vec<Arc<Watch>>) -> Self {
-        Self { watches, start: None, end: None }
-    }
-
-    fn now(&self) -> Mark {
-        let mut network = NetStatistics::default();
-        self.watches.iter().for_each(|watch| network += watch.network());
-        let copied = self.watches.iter().map(|watch| watch.copied()).sum::<Option<u64>>();
-        Mark { cpu: sys::process_cpu_time(), copied, network }
-    }
-
-    fn note(&mut self, phase: Phase) {
-        match phase {
-            Phase::WarmUp => {}
-            Phase::Measure => self.start = Some(self.now()),
-            Phase::Done => self.end = Some(self.now()),
-        }
-    }
-
-    /// Adds it to what the guest counted.
-    fn complete(self, sample: &mut Sample) {
-        if let Some((start, end)) = self.start.zip(self.end) {
-            sample.host_cpu = end.cpu.zip(start.cpu).map(|(end, start)| end.saturating_sub(start));
-            let copied = end.copied.zip(start.copied);
-            sample.copied = copied.map(|(end, start)| end.wrapping_sub(start));
-            sample.network = end.network.since(start.network);
-        }
-    }
-}
-
 impl KvmBench<'_> {
     /// Runs a job on one machine.
     fn alone(&self, cell: &Cell, job: &Job) -> anyhow::Result<Sample> {
         let (cpu, threads) = (self.setting.vcpu_cpu(), self.setting.threads());
         let build = |vm: &Vm, host| match &self.setting.devices[cell.device] {
-            DeviceSpec::Passed(spec) => passed::open(spec, vm, host),
+            DeviceSpec::Passed(spec) => {
+                let space = IommuSpace::new(Some(vm.vfio()?))?;
+                space.map_memory(vm.memory())?;
+                passed::open(spec, &space, host)
+            }
             DeviceSpec::Disk(_) | DeviceSpec::Net(_) => self.setting.build(cell, host),
         };
         let mut machine = Machine::new(cell.path, cpu, &threads, job, build)?;

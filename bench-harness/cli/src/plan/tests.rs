@@ -289,3 +289,38 @@ fn jobs_of_networks_are_what_guests_take() {
     let disk = DeviceSpec::new(Device::Ahci);
     assert!(plan.cells[0].job(&disk, &times, 1 << 20, 0).is_err());
 }
+
+/// Its drivers wait for interrupts, and its networks are its TCP's.
+#[test]
+fn linux_has_the_same_work_for_disks_and_its_own_for_networks() {
+    let linux = plan(&["--guest", "linux"]);
+    let disks = linux.cells.iter().filter(|cell| cell.disk().is_some()).count();
+    assert_eq!((disks, linux.cells.len()), (3 * 2 * 2 * 4, 3 * 2 * 2 * 4 + 3 * 2 * 3));
+    for cell in &linux.cells {
+        assert_eq!((cell.guest, cell.completion), (GuestName::Linux, Completion::Interrupt));
+    }
+    let usual = plan(&["--filter", "qd", "--filter", "interrupt"]);
+    assert_eq!(names(&linux)[..disks], names(&usual));
+    assert_eq!(names(&linux)[disks], "virtio-net/trap/tcp-tx/131072/interrupt");
+    assert_eq!(names(&linux).last(), Some(&"e1000/event/tcp-rr/64/interrupt"));
+    assert!(usual.cells.iter().all(|cell| cell.guest == GuestName::Freestanding));
+    assert_eq!(linux.notes, [""; 0]);
+    let passed = plan(&["--guest", "linux", "--device", "vfio,host=00:02.0"]);
+    assert_eq!(names(&passed)[0], "nvme/passthrough/randread/4k/qd1/interrupt");
+
+    let say = |given: &[&str], platform| {
+        let arguments = arguments(&[&["--guest", "linux"], given].concat());
+        let error = Plan::new(&arguments, platform, identify).unwrap_err();
+        assert_eq!(crate::error::status(&error), 2);
+        error.to_string()
+    };
+    assert!(say(&["--peer", "qemu"], PlatformName::Kvm).ends_with("with --peer"));
+    assert!(say(&[], PlatformName::InProcess).ends_with("with in-process"));
+    let files = arguments(&["--guest-files", "x"]);
+    let error = Plan::new(&files, PlatformName::Kvm, identify).unwrap_err();
+    assert_eq!(error.to_string(), "--guest-files is for --guest linux");
+    let nothing = say(&["--device", "vfio,host=00:01.0"], PlatformName::Kvm);
+    assert!(nothing.starts_with("nothing is left to measure: e1000: not in Linux"), "{nothing}");
+    let tap = say(&["--device", "e1000,backend=tap,ifname=tap0"], PlatformName::Kvm);
+    assert!(tap.contains("an interface of its own"), "{tap}");
+}

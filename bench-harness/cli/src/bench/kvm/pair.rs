@@ -104,7 +104,8 @@ fn together(mut received: Sample, sent: &Sample) -> Sample {
         let share = u128::from(count) * frames / u128::from(sent.operations.max(1));
         u64::try_from(share).unwrap_or(u64::MAX)
     };
-    received.doorbells += share(sent.doorbells);
+    received.doorbells =
+        received.doorbells.zip(sent.doorbells).map(|(own, other)| own + share(other));
     received.interrupts += share(sent.interrupts);
     received.exits = received.exits.zip(sent.exits).map(|(own, other)| own + share(other));
     received
@@ -119,20 +120,20 @@ mod tests {
         let received = Sample {
             operations: 900,
             lost: 100,
-            doorbells: 10,
+            doorbells: Some(10),
             interrupts: 90,
             exits: Some(5),
             ..Sample::default()
         };
         let sent = Sample {
             operations: 2000,
-            doorbells: 400,
+            doorbells: Some(400),
             interrupts: 2,
             exits: Some(6),
             ..Sample::default()
         };
         let both = together(received.clone(), &sent);
-        assert_eq!((both.operations, both.doorbells, both.interrupts), (900, 210, 91));
+        assert_eq!((both.operations, both.doorbells, both.interrupts), (900, Some(210), 91));
         assert_eq!(both.exits, Some(8));
         let unknown = Sample { exits: None, ..sent };
         assert_eq!(together(received, &unknown).exits, None);

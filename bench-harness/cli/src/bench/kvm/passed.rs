@@ -6,7 +6,6 @@ use anyhow::bail;
 use paraslot_device::Host;
 use paraslot_protocol::{Access, Completion, DiskJob};
 use paraslot_vfio::{IommuSpace, VfioPci};
-use paraslot_vmm::Vm;
 use vm_memory::GuestMemoryMmap;
 
 use crate::bench::Sample;
@@ -14,15 +13,13 @@ use crate::bench::built::{Built, Watch};
 use crate::plan::PATTERNS;
 use crate::spec::PassedSpec;
 
-/// Opens a function for a machine.
-pub(super) fn open(
+/// Opens a function for a machine whose memory is in `space`.
+pub(in crate::bench) fn open(
     spec: &PassedSpec,
-    vm: &Vm,
+    space: &Arc<IommuSpace>,
     host: Host<Arc<GuestMemoryMmap>>,
 ) -> anyhow::Result<Built> {
-    let space = IommuSpace::new(Some(vm.vfio()?))?;
-    space.map_memory(vm.memory())?;
-    let function = VfioPci::open(spec.address, &space, host)?;
+    let function = VfioPci::open(spec.address, space, host)?;
     let function = Arc::new(Mutex::new(function));
     Ok(Built { function, watch: Watch::Hardware, label: spec.label() })
 }
