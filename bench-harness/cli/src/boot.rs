@@ -52,7 +52,8 @@ pub(crate) fn boot(arguments: &BootArgs) -> anyhow::Result<()> {
     } else {
         None
     };
-    let parts = parts::Parts { cpus: arguments.cpus, space: space.as_ref() };
+    let mut parts =
+        parts::Parts { cpus: arguments.cpus, space: space.as_ref(), faults: Vec::new() };
     for ((bdf, request), drive) in places.iter().zip(requests()).zip(&drives) {
         let plugged = parts.plug(&mut vm, *bdf, request, drive.as_ref());
         plugged.with_context(|| format!("00:{:02x}.0", bdf.device))?;
@@ -62,6 +63,7 @@ pub(crate) fn boot(arguments: &BootArgs) -> anyhow::Result<()> {
 
     let end = attended(&mut vm, &image, arguments.no_reboot, &remote, &terminal);
     drop(vm);
+    parts.tell_faults();
     // What the guest did not flush is there, too.
     let flushed = drives.iter().flatten().try_for_each(Drive::flush);
     match end? {

@@ -106,6 +106,16 @@ const fn option(name: &'static str, values: &'static str, what: &'static str) ->
     OptionInfo { name, values, what, only: None }
 }
 
+/// What QEMU calls devices that have other names here, so that a command line of its can be used.
+const QEMU_NAMES: [(&str, &str); 6] = [
+    ("virtio-blk-pci", "virtio-blk"),
+    ("virtio-scsi-pci", "virtio-scsi"),
+    ("virtio-net-pci", "virtio-net"),
+    ("ich9-ahci", "ahci"),
+    ("e1000-82540em", "e1000"),
+    ("vfio-pci", HOST),
+];
+
 const ADDR: OptionInfo =
     option("addr", "1..1f", "number on the bus, hexadecimal as in 00:1f.0").only(Purpose::Boot);
 
@@ -239,6 +249,8 @@ impl Request {
     }
 
     fn named(name: &str) -> Result<Self, SpecError> {
+        let name =
+            QEMU_NAMES.iter().find(|(theirs, _)| *theirs == name).map_or(name, |(_, ours)| ours);
         if name == HOST {
             return Ok(Self::Host(HostSpec::default()));
         }

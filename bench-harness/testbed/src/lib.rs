@@ -23,6 +23,7 @@
 mod apt;
 mod base;
 mod bzimage;
+mod console;
 mod cpio;
 mod disk;
 mod error;
@@ -38,6 +39,7 @@ mod sources;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use console::{Lines, said};
 pub use error::Error;
 pub use job::{Job, Outcome};
 
@@ -110,7 +112,7 @@ impl Testbed {
     /// that it may have, and `script`, which runs with `sh -e` and the functions of `init/library.sh`.
     ///
     /// The console carries its output; the last line is `paraslot: exit N` with its exit status, and
-    /// then the guest powers off.
+    /// then the guest powers off. [`Lines`] and [`said`] are for who listens.
     ///
     /// # Errors
     ///

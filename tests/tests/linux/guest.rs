@@ -5,7 +5,6 @@
 //! waits until the test has answered; and the kernel's complaints, which are judged in the end.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,6 +14,7 @@ use std::time::{Duration, Instant};
 use paraslot_backends::block::BlockBackend;
 use paraslot_device::{Host, ThreadExecutor, ThreadOptions};
 use paraslot_pci::{Bdf, SharedDevice};
+use paraslot_testbed::{Lines, said};
 use paraslot_vmm::{Exits, LinuxConfig, LinuxEnd, LinuxHandle, LinuxImage, LinuxVm, Path};
 use vm_memory::GuestMemoryMmap;
 
@@ -101,7 +101,9 @@ impl<'a> Machine<'a> {
             path: shape.path,
             vcpu_cpus: Vec::new(),
         };
-        let wire = Wire { line: Vec::new(), sender: sender.clone() };
+        let lines = sender.clone();
+        // Between runs nobody listens.
+        let wire = Lines::new(move |line| drop(lines.send(Event::Line(line))));
         let vm = LinuxVm::new(&config, Box::new(wire)).expect("a machine");
         // The processor that polling would save the guest is the guest's.
         let options =
@@ -173,34 +175,6 @@ enum Event {
     End,
 }
 
-/// The guest's console, in lines.
-struct Wire {
-    line: Vec<u8>,
-    sender: Sender<Event>,
-}
-
-impl Write for Wire {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        for &byte in bytes {
-            match byte {
-                b'\r' => (),
-                b'\n' => {
-                    let line = String::from_utf8_lossy(&self.line).into_owned();
-                    self.line.clear();
-                    // Between runs nobody listens.
-                    let _ = self.sender.send(Event::Line(line));
-                }
-                _ => self.line.push(byte),
-            }
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// What a guest's console has told in one run.
 #[derive(Default)]
 struct Told {
@@ -226,24 +200,23 @@ fn watch(console: &mut Receiver<Event>, handle: &LinuxHandle, on_mark: &mut OnMa
     let mut told = Told::default();
     for event in console.iter() {
         let Event::Line(line) = event else { break };
-        // The kernel's last words may stand before it.
-        let Some((_, text)) = line.split_once("paraslot: ") else {
+        let Some((word, rest)) = said(&line) else {
             println!("guest: {line}");
             continue;
         };
-        println!("guest: {text}");
-        match text.split_once(' ') {
-            Some(("fact", fact)) => {
-                let (key, value) = fact.split_once(' ').unwrap_or((fact, ""));
+        println!("guest: {word} {rest}");
+        match word {
+            "fact" => {
+                let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
                 told.facts.insert(key.into(), value.into());
             }
-            Some(("mark", word)) => {
-                let mut answer = on_mark(word, handle);
+            "mark" => {
+                let mut answer = on_mark(rest, handle);
                 answer.push('\n');
                 handle.input(answer.as_bytes());
             }
-            Some(("dmesg", complaint)) => told.complaints.push(complaint.into()),
-            Some(("exit", status)) => told.status = status.parse().ok(),
+            "dmesg" => told.complaints.push(rest.into()),
+            "exit" => told.status = rest.parse().ok(),
             _ => (),
         }
     }

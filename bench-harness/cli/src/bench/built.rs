@@ -8,6 +8,8 @@ use paraslot_device::{DmaSpace, Host};
 use paraslot_pci::SharedDevice;
 
 use super::{Sample, Setting};
+use paraslot_vfio::Faults;
+
 use crate::counted::{Copied, Counted};
 use crate::devices::{self, Statistics};
 use crate::network::{self, Arrivals, Opened};
@@ -31,8 +33,8 @@ pub(super) enum Watch {
         statistics: Statistics,
         arrivals: Arrivals,
     },
-    /// Nothing: it is the host's hardware.
-    Hardware,
+    /// What the kernel refused it: it is the host's hardware.
+    Hardware(Faults),
 }
 
 impl Watch {
@@ -41,14 +43,14 @@ impl Watch {
         match self {
             Self::Disk(copied) => Some(copied.bytes()),
             Self::Net { statistics, .. } => Some(statistics().copied_bytes),
-            Self::Hardware => None,
+            Self::Hardware(_) => None,
         }
     }
 
     /// What has become of its frames.
     pub(super) fn network(&self) -> NetStatistics {
         match self {
-            Self::Disk(_) | Self::Hardware => NetStatistics::default(),
+            Self::Disk(_) | Self::Hardware(_) => NetStatistics::default(),
             Self::Net { statistics, .. } => statistics(),
         }
     }
@@ -58,13 +60,16 @@ impl Watch {
     /// # Errors
     /// Why not.
     pub(super) fn confirm(&self, sample: &Sample) -> anyhow::Result<()> {
-        let Self::Net { arrivals, .. } = self else { return Ok(()) };
-        match arrivals.frames()? {
-            Some(arrived) if arrived < sample.operations => bail!(
-                "the guest was told that {} frames were sent, and {arrived} were",
-                sample.operations
-            ),
-            Some(_) | None => Ok(()),
+        match self {
+            Self::Disk(_) => Ok(()),
+            Self::Net { arrivals, .. } => match arrivals.frames()? {
+                Some(arrived) if arrived < sample.operations => bail!(
+                    "the guest was told that {} frames were sent, and {arrived} were",
+                    sample.operations
+                ),
+                Some(_) | None => Ok(()),
+            },
+            Self::Hardware(faults) => faults.take().map_or(Ok(()), |error| Err(error.into())),
         }
     }
 }

@@ -184,6 +184,7 @@ impl<'a> LinuxBench<'a> {
         })?;
         let mut sample = Sample { backend: label, ..Sample::default() };
         marks.complete(&mut sample);
+        watch.confirm(&sample)?;
         let [start, end] = exits;
         sample.exits = end.zip(start).map(|(end, start)| end - start);
         sample.interrupts = told.fact("interrupts")?;

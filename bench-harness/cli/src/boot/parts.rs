@@ -12,7 +12,7 @@ use paraslot_device::dma::Direction;
 use paraslot_device::{DmaBuffers, ManualExecutor, ThreadExecutor, ThreadOptions};
 use paraslot_pci::Bdf;
 use paraslot_protocol::Device;
-use paraslot_vfio::{IommuSpace, VfioPci};
+use paraslot_vfio::{Faults, HostAddress, IommuSpace, VfioPci};
 use paraslot_vmm::LinuxVm;
 
 use crate::error::Usage;
@@ -108,12 +108,26 @@ pub(super) struct Parts<'a> {
     pub(super) cpus: u8,
     /// What functions of the host's access memory in; there is one if there are any.
     pub(super) space: Option<&'a Arc<IommuSpace>>,
+    /// What the kernel refuses each of them.
+    pub(super) faults: Vec<(HostAddress, Faults)>,
 }
 
 impl Parts<'_> {
+    /// Says what the kernel refused functions of the host's since they were plugged in.
+    pub(super) fn tell_faults(&self) {
+        for (address, faults) in &self.faults {
+            if let Some(error) = faults.take() {
+                let count = faults.count();
+                eprintln!(
+                    "paraslot: {address}: {error} (the first of {count} that the guest caused)"
+                );
+            }
+        }
+    }
+
     /// Makes a device over what is behind it, and plugs it in.
     pub(super) fn plug(
-        &self,
+        &mut self,
         vm: &mut LinuxVm,
         bdf: Bdf,
         request: &Request,
@@ -135,6 +149,7 @@ impl Parts<'_> {
                 // The hardware works by itself.
                 let host = vm.host(bdf, Arc::new(ManualExecutor::new()));
                 let function: VfioPci<_> = VfioPci::open(spec.address(), space, host)?;
+                self.faults.push((spec.address(), function.faults()));
                 Arc::new(Mutex::new(function))
             }
         };

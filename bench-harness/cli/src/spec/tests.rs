@@ -218,3 +218,15 @@ fn a_function_of_the_hosts_is_named_by_its_address() {
     assert!(error("vfio,path=x").ends_with("it has host, bind, overwrite"));
     assert!(boot_error("vfio,host=00:05.0,overwrite=on").contains("for paraslot run"));
 }
+
+#[test]
+fn devices_answer_to_qemus_names() {
+    let same = |theirs: &str, ours: &str| {
+        let request = |text: &str| text.parse::<Request>().unwrap();
+        assert_eq!(request(theirs), request(ours));
+    };
+    for (theirs, ours) in QEMU_NAMES {
+        let host = if ours == HOST { ",host=00:05.0" } else { "" };
+        same(&format!("{theirs}{host}"), &format!("{ours}{host}"));
+    }
+}

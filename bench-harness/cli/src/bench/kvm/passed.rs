@@ -20,8 +20,8 @@ pub(in crate::bench) fn open(
     host: Host<Arc<GuestMemoryMmap>>,
 ) -> anyhow::Result<Built> {
     let function = VfioPci::open(spec.address, space, host)?;
-    let function = Arc::new(Mutex::new(function));
-    Ok(Built { function, watch: Watch::Hardware, label: spec.label() })
+    let watch = Watch::Hardware(function.faults());
+    Ok(Built { function: Arc::new(Mutex::new(function)), watch, label: spec.label() })
 }
 
 /// How long a disk may take to be filled, in milliseconds.

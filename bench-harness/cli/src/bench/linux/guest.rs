@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::io::{self, Write};
+use std::io::Write;
 use std::str::FromStr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use paraslot_protocol::Phase;
+use paraslot_testbed::{Lines, said};
 use paraslot_vmm::{LinuxEnd, LinuxHandle, LinuxVm};
 
 /// Lines that are kept of what a guest says beside the protocol, to explain how it failed.
@@ -38,13 +39,11 @@ impl Told {
 
     /// Takes a line of the console. Returns the word of a mark, which is to be answered.
     fn take<'a>(&mut self, line: &'a str) -> Option<&'a str> {
-        // The kernel's last words may stand before it.
-        let Some((_, text)) = line.split_once("paraslot: ") else {
+        let Some((word, rest)) = said(line) else {
             self.last_words.truncate(LAST_WORDS - 1);
             self.last_words.push_front(line.to_owned());
             return None;
         };
-        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         match word {
             "fact" => {
                 let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -85,34 +84,6 @@ enum Event {
     End,
 }
 
-/// A guest's console, as the machine writes to it.
-struct Wire {
-    line: Vec<u8>,
-    sender: Sender<Event>,
-}
-
-impl Write for Wire {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        for &byte in bytes {
-            match byte {
-                b'\r' => {}
-                b'\n' => {
-                    let line = String::from_utf8_lossy(&self.line).into_owned();
-                    self.line.clear();
-                    // Nobody may listen any more.
-                    let _ = self.sender.send(Event::Line(line));
-                }
-                _ => self.line.push(byte),
-            }
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// The other end of a guest's console.
 pub(super) struct Console {
     lines: Receiver<Event>,
@@ -122,7 +93,9 @@ pub(super) struct Console {
 /// A console: the guest's end, and the other one.
 pub(super) fn console() -> (Box<dyn Write + Send>, Console) {
     let (sender, lines) = channel();
-    let wire = Wire { line: Vec::new(), sender: sender.clone() };
+    let to = sender.clone();
+    // Nobody may listen any more.
+    let wire = Lines::new(move |line| drop(to.send(Event::Line(line))));
     (Box::new(wire), Console { lines, sender })
 }
 
@@ -227,19 +200,5 @@ mod tests {
         let failed = say("noise\nparaslot: fail no disk\nparaslot: exit 1");
         assert_eq!(failed, "the guest's script failed with status 1: no disk");
         assert_eq!(say("panic"), "the guest did not come to its script's end: panic");
-    }
-
-    #[test]
-    fn a_consoles_bytes_are_lines_however_they_come() {
-        let (mut guest, Console { lines, sender }) = console();
-        for piece in ["one\r\nt", "wo\n", "rest"] {
-            guest.write_all(piece.as_bytes()).unwrap();
-        }
-        sender.send(Event::End).unwrap();
-        let line = || match lines.recv().unwrap() {
-            Event::Line(line) => Some(line),
-            Event::End => None,
-        };
-        assert_eq!([line(), line(), line()], [Some("one".into()), Some("two".into()), None]);
     }
 }
