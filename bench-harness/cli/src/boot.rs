@@ -15,16 +15,11 @@ use paraslot_vmm::{LinuxConfig, LinuxEnd, LinuxImage, LinuxVm};
 
 use crate::args::{BootArgs, PathName};
 use crate::hardware::Hardware;
-use crate::signals;
 use crate::spec::Request;
+use crate::{machine, signals};
 use parts::Drive;
 use remote::Remote;
 use terminal::Terminal;
-
-/// Said where KVM interprets what a kernel does.
-const NO_KERNEL: &str = "this host's KVM has no SVM or VMX and interprets a guest's kernel: an ordinary one does \
-                         not boot here; `cargo testbed run -- paraslot boot ...` runs this on a machine where \
-                         it does (docs/testbed.md)";
 
 /// Does what `paraslot boot` does.
 pub(crate) fn boot(arguments: &BootArgs) -> anyhow::Result<()> {
@@ -40,7 +35,7 @@ pub(crate) fn boot(arguments: &BootArgs) -> anyhow::Result<()> {
     let terminal = Terminal::standard_input();
     watch_signals(&remote, &terminal)?;
     let drives = requests().map(parts::open_drive).collect::<Result<Vec<_>, _>>()?;
-    check_kvm()?;
+    machine::check_boots_linux("boot")?;
 
     // Given back when the machine that has it is gone.
     let _borrowed = hardware.take(requests())?;
@@ -86,14 +81,6 @@ fn config(arguments: &BootArgs) -> LinuxConfig {
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read the initial RAM disk {}", path.display()))
-}
-
-/// Whether this host's KVM boots kernels.
-fn check_kvm() -> anyhow::Result<()> {
-    if !paraslot_vmm::probe()?.hardware_assisted {
-        bail!(NO_KERNEL);
-    }
-    Ok(())
 }
 
 /// Has signals press the power button, and stop the guest if that was in vain.

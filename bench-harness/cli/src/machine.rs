@@ -3,9 +3,25 @@
 use std::fs;
 use std::time::{Duration, SystemTime};
 
+use anyhow::bail;
 use paraslot_report::Pinning;
 
 use crate::sys;
+
+/// Whether this host's KVM boots ordinary kernels, for `command`, which says how to go about it elsewhere.
+///
+/// # Errors
+/// Why not, and where it does.
+pub(crate) fn check_boots_linux(command: &str) -> anyhow::Result<()> {
+    if !paraslot_vmm::probe()?.hardware_assisted {
+        bail!(
+            "this host's KVM has no SVM or VMX and interprets a guest's kernel: an ordinary one does not boot \
+             here; `cargo testbed run -- paraslot {command} ...` runs this on a machine where it does \
+             (docs/testbed.md)"
+        );
+    }
+    Ok(())
+}
 
 /// The processors to use: one for the virtual processor and one for the device's threads, in two
 /// cores if there are two. `None` if there is but one.

@@ -16,7 +16,7 @@ use paraslot_vmm::VmError;
 use crate::args::{GuestName, Peer, PlatformName, RunArgs, Times};
 use crate::bench::in_process::InProcessBench;
 use crate::bench::kvm::KvmBench;
-use crate::bench::linux::{self, Files, LinuxBench};
+use crate::bench::linux::{Files, LinuxBench};
 use crate::bench::qemu::QemuBench;
 use crate::bench::{Bench, Setting};
 use crate::collect::Runs;
@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
     let files = match arguments.guest {
         GuestName::Freestanding => None,
         GuestName::Linux => {
-            linux::check()?;
+            machine::check_boots_linux("run --guest linux")?;
             Some(Files::prepare(arguments.guest_files.as_deref())?)
         }
     };

@@ -14,7 +14,7 @@ use std::vec::Vec;
 
 use paraslot_protocol::Phase;
 
-use crate::{Bdf, DmaRegion, MsiMessage, Platform};
+use crate::{Bdf, Completion, Completions, Disk, DmaRegion, Error, Failed, MsiMessage, Platform};
 
 /// A function's configuration space: words, and which of their bits can be written.
 pub(crate) struct Config {
@@ -190,4 +190,28 @@ impl Platform for Fake {
     fn phase(&self, phase: Phase) {
         self.phases.borrow_mut().push(phase);
     }
+}
+
+/// What a disk has completed, when it is asked.
+pub(crate) fn poll(disk: &mut impl Disk) -> Result<Vec<Completion>, Error> {
+    let mut completions = Completions::new();
+    disk.poll(&mut completions)?;
+    Ok(completions.as_slice().to_vec())
+}
+
+/// What a disk has completed, when it has interrupted.
+pub(crate) fn handle(disk: &mut impl Disk) -> Result<Vec<Completion>, Error> {
+    let mut completions = Completions::new();
+    disk.handle(&mut completions)?;
+    Ok(completions.as_slice().to_vec())
+}
+
+/// A request that went well.
+pub(crate) const fn done(tag: u16) -> Completion {
+    Completion { tag, result: Ok(()) }
+}
+
+/// A request that did not.
+pub(crate) const fn failed(tag: u16, failed: Failed) -> Completion {
+    Completion { tag, result: Err(failed) }
 }

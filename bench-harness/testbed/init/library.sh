@@ -4,6 +4,9 @@
 # mark WORD…: tells the test that watches the console where the script is.
 mark() { echo "paraslot: mark $*"; }
 
+# fact KEY VALUE…: tells the test something.
+fact() { echo "paraslot: fact $*"; }
+
 # fail WORD…: ends the script, and says why.
 fail() {
     echo "paraslot: fail $*"
@@ -58,18 +61,21 @@ settle() {
     done
 }
 
-# wait_for TEST…: waits until a command succeeds, for ten seconds at most.
+# wait_for TEST…: waits until a command succeeds, for $patience tenths of a second at most, or else 100.
 wait_for() {
     tries=0
     until "$@" >/dev/null 2>&1; do
         tries=$((tries + 1))
-        [ "$tries" -le 100 ] || {
+        [ "$tries" -lt "${patience:-100}" ] || {
             echo "paraslot: gave up waiting for: $*" >&2
             return 1
         }
         usleep 100000
     done
 }
+
+# soon TEST…: as wait_for, but in vain it ends the script.
+soon() { wait_for "$@" || fail "waited in vain: $*"; }
 
 # wait_device PATH: waits for a device's node.
 wait_device() { wait_for test -e "$1"; }
@@ -100,6 +106,21 @@ interface() {
     for path in /sys/class/net/*; do
         case $(readlink -f "$path") in
         */"$1"/*) basename "$path" && return 0 ;;
+        esac
+    done
+    return 1
+}
+
+# block_device ADDRESS [SECTORS]: the name of the disk of a PCI function; of several, the one of that size.
+block_device() {
+    for path in /sys/block/*; do
+        case $(readlink -f "$path") in
+        */"$1"/*)
+            if [ -z "$2" ] || [ "$(cat "$path/size")" = "$2" ]; then
+                basename "$path"
+                return 0
+            fi
+            ;;
         esac
     done
     return 1

@@ -56,22 +56,6 @@ const COMMAND_LINE: &str = "console=ttyS0 loglevel=1 panic=-1 oops=panic random.
 const AROUND: Duration = Duration::from_secs(240);
 const FILLING: Duration = Duration::from_secs(240);
 
-/// Said where KVM interprets what a kernel does.
-const NO_KERNEL: &str = "this host's KVM has no SVM or VMX and interprets a guest's kernel: Linux does not boot \
-                         here; `cargo testbed run -- paraslot run --guest linux ...` runs this on a machine \
-                         where it does (docs/testbed.md)";
-
-/// Whether this host's KVM boots Linux.
-///
-/// # Errors
-/// Why not.
-pub(crate) fn check() -> anyhow::Result<()> {
-    if !paraslot_vmm::probe()?.hardware_assisted {
-        bail!(NO_KERNEL);
-    }
-    Ok(())
-}
-
 /// Runs each job in a Linux guest of its own.
 pub(crate) struct LinuxBench<'a> {
     /// How.

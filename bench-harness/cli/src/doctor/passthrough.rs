@@ -1,8 +1,8 @@
 //! The host's functions that a guest can be given.
 
 use std::fmt::Write;
+use std::fs::OpenOptions;
 use std::io;
-use std::path::Path;
 
 use paraslot_vfio::{HostAddress, HostFunction};
 
@@ -13,19 +13,13 @@ use crate::identity::Identity;
 /// Base classes that are shown without being asked for: storage and networks.
 const SHOWN: [u8; 2] = [0x01, 0x02];
 
-/// Whether this process may open one of VFIO's files.
-type Open<'a> = &'a dyn Fn(&str) -> io::Result<()>;
-
 /// What there is to say of passthrough: findings, and then the functions.
 pub(super) fn look(verbose: bool) -> (Vec<Finding>, String) {
-    let open = |name: &str| {
-        let path = Path::new("/dev/vfio").join(name);
-        std::fs::OpenOptions::new().read(true).write(true).open(path).map(drop)
-    };
+    let open = OpenOptions::new().read(true).write(true).open("/dev/vfio/vfio");
     match paraslot_vfio::survey() {
         Ok(functions) => {
-            let findings = vec![iommu(&functions), vfio(open("vfio"))];
-            (findings, list(&functions, verbose, &open))
+            let findings = vec![iommu(&functions), vfio(open.map(drop))];
+            (findings, list(&functions, verbose))
         }
         Err(error) => {
             let is = format!("this machine's PCI functions cannot be seen: {error}");
@@ -64,7 +58,7 @@ fn vfio(opened: io::Result<()>) -> Finding {
 }
 
 /// The functions that a guest can be given, a line each, with what is to be done; or all of them.
-fn list(functions: &[HostFunction], verbose: bool, open: Open<'_>) -> String {
+fn list(functions: &[HostFunction], verbose: bool) -> String {
     let is_shown = |function: &&HostFunction| {
         let [base, ..] = function.class;
         verbose || function.group.is_some() && SHOWN.contains(&base)
@@ -77,7 +71,7 @@ fn list(functions: &[HostFunction], verbose: bool, open: Open<'_>) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "  {}  {}", function.address, Identity::of(function));
         let _ = writeln!(text, "      {}", state(function));
-        for advice in advice(function, open) {
+        for advice in advice(function) {
             let _ = writeln!(text, "      -> {advice}");
         }
     }
@@ -112,22 +106,15 @@ fn state(function: &HostFunction) -> String {
 }
 
 /// What is to be done about a function.
-fn advice(function: &HostFunction, open: Open<'_>) -> Vec<String> {
+fn advice(function: &HostFunction) -> Vec<String> {
     let mut advice = function.obstacles.clone();
     if function.group.is_none() || hardware::is_bridge(function) {
         return advice;
     }
-    match (function.driver.as_deref(), function.group) {
-        (Some(hardware::VFIO), Some(group)) => {
-            let opened = open(&group.to_string());
-            if opened.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
-                advice.push(format!(
-                    "No permission to open /dev/vfio/{group}: sudo chown $USER /dev/vfio/{group}."
-                ));
-            }
-        }
-        (Some(driver), _) => advice.push(format!("bind=on takes it from {driver} for the time.")),
-        (None, _) => advice.push("bind=on binds it for the time.".into()),
+    match function.driver.as_deref() {
+        Some(hardware::VFIO) => {}
+        Some(driver) => advice.push(format!("bind=on takes it from {driver} for the time.")),
+        None => advice.push("bind=on binds it for the time.".into()),
     }
     advice
 }
@@ -174,13 +161,18 @@ mod tests {
         paraslot_vfio::survey_in(tree().path()).unwrap()
     }
 
-    fn denied(_: &str) -> io::Result<()> {
-        Err(io::ErrorKind::PermissionDenied.into())
+    /// The same, one of which this process may not open: a tree does not tell that.
+    fn denied() -> Vec<HostFunction> {
+        let mut functions = functions();
+        let bound = functions.iter_mut().find(|function| function.group == Some(4)).unwrap();
+        let obstacle = "No permission to open /dev/vfio/4: sudo chown $USER /dev/vfio/4.";
+        bound.obstacles.push(obstacle.into());
+        functions
     }
 
     #[test]
     fn functions_are_listed_with_what_is_to_be_done() {
-        let text = list(&functions(), false, &denied);
+        let text = list(&denied(), false);
         let expected = "
 Functions of this host, for --device vfio,host=ADDRESS
 
@@ -194,18 +186,18 @@ Functions of this host, for --device vfio,host=ADDRESS
   2 more: paraslot doctor --verbose
 ";
         assert_eq!(text, expected);
-        let usable = list(&functions(), false, &|_| Ok(()));
+        let usable = list(&functions(), false);
         assert!(!usable.contains("No permission"), "{usable}");
     }
 
     #[test]
     fn everything_is_listed_if_asked() {
-        let text = list(&functions(), true, &denied);
+        let text = list(&functions(), true);
         assert!(text.contains("0000:00:07.0"), "{text}");
         let bridge = "\n      no driver; IOMMU group 0; reset by flr\n      -> It is the host's own bridge: ";
         assert!(text.contains(bridge), "{text}");
         assert!(!text.contains("--verbose"), "{text}");
-        assert_eq!(list(&[], true, &denied), "");
+        assert_eq!(list(&[], true), "");
     }
 
     #[test]
@@ -214,7 +206,7 @@ Functions of this host, for --device vfio,host=ADDRESS
         for function in &mut functions {
             function.group = None;
         }
-        assert_eq!(list(&functions, false, &denied), "");
+        assert_eq!(list(&functions, false), "");
         let finding = iommu(&functions);
         assert_eq!(finding.health, Health::Poor);
         assert!(finding.advice.is_some());
@@ -226,7 +218,7 @@ Functions of this host, for --device vfio,host=ADDRESS
         assert_eq!(vfio(Ok(())).health, Health::Good);
         let not_loaded = vfio(Err(io::ErrorKind::NotFound.into()));
         assert!(not_loaded.to_string().contains("modprobe"));
-        let refused = vfio(denied("vfio"));
+        let refused = vfio(Err(io::ErrorKind::PermissionDenied.into()));
         assert!(refused.to_string().contains("permission"));
         assert!([not_loaded, refused].iter().all(|finding| finding.health == Health::Poor));
     }

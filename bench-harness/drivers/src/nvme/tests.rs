@@ -12,8 +12,8 @@ use std::vec::Vec;
 
 use super::{Nvme, Options};
 use crate::pci::Signal;
-use crate::testing::Fake;
-use crate::{Completion, Completions, Disk, DmaRegion, Error, Failed, Op, Platform};
+use crate::testing::{Fake, done, failed, handle, poll};
+use crate::{Completions, Disk, DmaRegion, Error, Failed, Op, Platform};
 use model::{Fault, Fetched, Model, Posted};
 
 /// A machine with a controller of 8 vectors.
@@ -47,24 +47,4 @@ fn fill(region: &DmaRegion, first: usize) {
 /// A pattern that is not the same in any two pages.
 fn byte(at: usize) -> u8 {
     (at ^ at >> 8 ^ at >> 13).to_le_bytes()[0]
-}
-
-fn poll(disk: &mut Nvme<'_, Fake>) -> Result<Vec<Completion>, Error> {
-    let mut completions = Completions::new();
-    disk.poll(&mut completions)?;
-    Ok(completions.as_slice().to_vec())
-}
-
-fn handle(disk: &mut Nvme<'_, Fake>) -> Result<Vec<Completion>, Error> {
-    let mut completions = Completions::new();
-    disk.handle(&mut completions)?;
-    Ok(completions.as_slice().to_vec())
-}
-
-fn done(tag: u16) -> Completion {
-    Completion { tag, result: Ok(()) }
-}
-
-fn failed(tag: u16, failed: Failed) -> Completion {
-    Completion { tag, result: Err(failed) }
 }

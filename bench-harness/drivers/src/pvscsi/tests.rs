@@ -13,7 +13,7 @@ use std::vec::Vec;
 use super::{Message, Options, Pvscsi, Signal};
 use crate::scsi::testing::{Reply, TestUnit, Units};
 use crate::scsi::{Address, Cdb, Data, MAX_RETRIES, Outcome};
-use crate::testing::Fake;
+use crate::testing::{Fake, done, failed, handle, poll};
 use crate::{Completion, Completions, Disk, DmaRegion, Error, Failed, Op, Platform};
 use device::Bench;
 
@@ -35,24 +35,4 @@ fn region(bench: &Bench, len: usize) -> DmaRegion {
         region.write8(at, at.to_le_bytes()[0]);
     }
     region
-}
-
-fn poll(disk: &mut Pvscsi<'_, Fake>) -> Result<Vec<Completion>, Error> {
-    let mut completions = Completions::new();
-    disk.poll(&mut completions)?;
-    Ok(completions.as_slice().to_vec())
-}
-
-fn handle(disk: &mut Pvscsi<'_, Fake>) -> Result<Vec<Completion>, Error> {
-    let mut completions = Completions::new();
-    disk.handle(&mut completions)?;
-    Ok(completions.as_slice().to_vec())
-}
-
-fn done(tag: u16) -> Completion {
-    Completion { tag, result: Ok(()) }
-}
-
-fn failed(tag: u16, failed: Failed) -> Completion {
-    Completion { tag, result: Err(failed) }
 }

@@ -16,6 +16,7 @@ use paraslot_spec::virtio_scsi::feature as scsi;
 use super::{Event, Function, Options, Response, VirtioScsi};
 use crate::scsi::testing::{Reply, TestUnit, Units};
 use crate::scsi::{Address, Cdb, Data, MAX_RETRIES, Outcome};
+use crate::testing::{done, failed, poll};
 use crate::{Completion, Completions, Disk, DmaRegion, Error, Failed, Op, Platform};
 use device::Machine;
 
@@ -48,18 +49,4 @@ fn region(machine: &Machine, len: usize) -> DmaRegion {
         region.write8(at, at.to_le_bytes()[0]);
     }
     region
-}
-
-fn poll(disk: &mut VirtioScsi<'_, Machine>) -> Result<Vec<Completion>, Error> {
-    let mut completions = Completions::new();
-    disk.poll(&mut completions)?;
-    Ok(completions.as_slice().to_vec())
-}
-
-fn done(tag: u16) -> Completion {
-    Completion { tag, result: Ok(()) }
-}
-
-fn failed(tag: u16, failed: Failed) -> Completion {
-    Completion { tag, result: Err(failed) }
 }

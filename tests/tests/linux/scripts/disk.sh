@@ -6,38 +6,11 @@
 modprobe -a virtio_pci virtio_blk virtio_scsi ahci vmw_pvscsi sd_mod sr_mod sg ext4 isofs
 
 # Prints the name of the disk in a slot that has so many sectors.
-disk() {
-    for block in /sys/block/*; do
-        case $(readlink -f "$block") in
-        */0000:00:"$1".0/*)
-            if [ "$(cat "$block/size")" = "$2" ]; then
-                echo "${block##*/}"
-                return 0
-            fi
-            ;;
-        esac
-    done
-    return 1
-}
-
-# A command of the tools' own root file system. By its path: else it would be busybox's.
-tool() {
-    for dir in /usr/sbin /usr/bin /sbin /bin; do
-        if [ -x "/t$dir/$1" ]; then
-            program=$dir/$1
-            shift
-            chroot /t "$program" "$@"
-            return
-        fi
-    done
-    fail "no tool $1"
-}
+disk() { block_device "0000:00:$1.0" "$2"; }
 
 mount_tools() {
-    soon disk $tools > /dev/null
-    mkdir -p /t
-    mount -t ext4 -o ro "/dev/$(disk $tools)" /t
-    for dir in proc sys dev; do mount --bind /$dir /t/$dir; done
+    soon disk $tools
+    mount_root "$(disk $tools)"
     mount -t tmpfs run /t/run
     mkdir /t/run/data
 }

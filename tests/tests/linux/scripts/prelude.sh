@@ -1,8 +1,5 @@
 # What every script has, beside the test bed's own library. It is run by busybox's sh, with -e.
 
-# Tells the test something.
-fact() { echo "paraslot: fact $*"; }
-
 # Has the test do what WORD means to it, and waits for its answer, which is then in $answer.
 ask() {
     mark "$1"
@@ -15,25 +12,12 @@ step() {
     echo "-- $up $*"
 }
 
-# Waits until a command succeeds, for half a minute at most.
-soon() {
-    tries=0
-    until "$@"; do
-        tries=$((tries + 1))
-        [ $tries -lt 300 ] || fail "waited in vain: $*"
-        usleep 100000
-    done
-}
+# For `soon`: half a minute.
+patience=300
 
 # As soon, until it fails.
-soon_not() {
-    tries=0
-    while "$@"; do
-        tries=$((tries + 1))
-        [ $tries -lt 300 ] || fail "waited in vain for the end of: $*"
-        usleep 100000
-    done
-}
+soon_not() { soon fails "$@"; }
+fails() { ! "$@"; }
 
 # Prints the kernel's complaints: level warning or above, or words that complain.
 complaints() {
@@ -68,7 +52,27 @@ restart() {
 pci() { echo "/sys/bus/pci/devices/0000:00:$1.0"; }
 
 # The driver bound to the function in a slot.
-driver_of() { basename "$(readlink "$(pci "$1")/driver")"; }
+driver_of() { driver "0000:00:$1.0"; }
+
+# A command of the tools' own root file system. By its path: else it would be busybox's.
+tool() {
+    for dir in /usr/sbin /usr/bin /sbin /bin; do
+        if [ -x "/t$dir/$1" ]; then
+            program=$dir/$1
+            shift
+            chroot /t "$program" "$@"
+            return
+        fi
+    done
+    fail "no tool $1"
+}
+
+# Has that root file system, which is on the disk of this name, at /t.
+mount_root() {
+    mkdir -p /t
+    mount -t ext4 -o ro "/dev/$1" /t
+    for dir in proc sys dev; do mount --bind /$dir /t/$dir; done
+}
 
 # The vectors that the function in a slot has: MSI and MSI-X, or else its INTx.
 vectors() {

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use paraslot_protocol::{Access, DiskJob};
 
-use super::fio::{self, Work};
+use super::fio::Work;
 use super::guest::Told;
 use super::sums::{self, Piece};
 use crate::bench::Sample;
@@ -97,23 +97,12 @@ pub(super) fn sample(
     job: &DiskJob,
     counted: Sample,
 ) -> anyhow::Result<(String, Sample)> {
-    let text: String = told.fact("fio")?;
-    let work = fio::parse(&text).context("fio in the guest")?;
-    let Work { program, operations, bytes, length, latency, max_latency, short } = work;
+    let work = Work::told(told)?;
+    let Work { operations, bytes, short, .. } = work;
     if short != 0 || Some(bytes) != operations.checked_mul(job.block_size.into()) {
         bail!("{operations} operations of {} moved {bytes} bytes, {short} in part", job.block_size);
     }
-    let sample = Sample {
-        operations,
-        bytes,
-        cycles: length,
-        tsc_hz: Work::HZ,
-        latency,
-        max_latency,
-        capacity: told.fact("capacity")?,
-        ..counted
-    };
-    Ok((program, sample))
+    Ok(work.sample(Sample { capacity: told.fact("capacity")?, ..counted }))
 }
 
 #[cfg(test)]

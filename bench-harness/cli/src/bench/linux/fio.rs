@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
+use super::guest::Told;
+use crate::bench::Sample;
+
 /// Units of fio's latencies in a second.
 const NANOSECONDS: u64 = 1_000_000_000;
 /// Nanoseconds in one of the units that it has the run's length in.
@@ -28,8 +31,29 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Units of its times in a second.
-    pub(super) const HZ: u64 = NANOSECONDS;
+    /// What a guest told that measured with fio.
+    ///
+    /// # Errors
+    /// When it did not, or it makes no sense.
+    pub(super) fn told(told: &Told) -> anyhow::Result<Self> {
+        let text: String = told.fact("fio")?;
+        parse(&text).context("fio in the guest")
+    }
+
+    /// It together with what was `counted` on this side; and the program.
+    pub(super) fn sample(self, counted: Sample) -> (String, Sample) {
+        let Self { program, operations, bytes, length, latency, max_latency, short: _ } = self;
+        let sample = Sample {
+            operations,
+            bytes,
+            cycles: length,
+            tsc_hz: NANOSECONDS,
+            latency,
+            max_latency,
+            ..counted
+        };
+        (program, sample)
+    }
 }
 
 #[derive(Deserialize)]
@@ -70,7 +94,7 @@ struct Latency {
 ///
 /// # Errors
 /// When it is not what fio writes of one job in one direction, or the job failed or did nothing.
-pub(super) fn parse(text: &str) -> anyhow::Result<Work> {
+fn parse(text: &str) -> anyhow::Result<Work> {
     let output: Output = serde_json::from_str(text).context("fio's output makes no sense")?;
     let [job] = <[Job; 1]>::try_from(output.jobs)
         .map_err(|jobs| anyhow::anyhow!("fio tells of {} jobs", jobs.len()))?;

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use anyhow::Context;
 use paraslot_protocol::NetJob;
 
-use super::fio::{self, Work};
+use super::fio::Work;
 use super::guest::Told;
 use crate::bench::Sample;
 use crate::plan::{Stream, StreamWorkload};
@@ -40,19 +39,7 @@ impl fmt::Display for StreamScript<'_> {
 /// # Errors
 /// When it makes no sense.
 pub(super) fn sample(told: &Told, counted: Sample) -> anyhow::Result<(String, Sample)> {
-    let text: String = told.fact("fio")?;
-    let work = fio::parse(&text).context("fio in the guest")?;
-    let Work { program, operations, bytes, length, latency, max_latency, short: _ } = work;
-    let sample = Sample {
-        operations,
-        bytes,
-        cycles: length,
-        tsc_hz: Work::HZ,
-        latency,
-        max_latency,
-        ..counted
-    };
-    Ok((program, sample))
+    Ok(Work::told(told)?.sample(counted))
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ if [ "$answer" = yes ]; then
         for state in off on; do
             tool ethtool -K "$eth" $feature $state 2> /dev/null || continue
             soon carrier
-            soon ping -q -c 1 -W 1 "10.19.$number.1" > /run/pings
+            soon ping -q -c 1 -W 1 "10.19.$number.1"
             streams "10.19.$number.1" 2 1000000 1000000
         done
     done

@@ -12,19 +12,6 @@ guest=10.9.$number.2
 host6=fd00:9:$number::1
 guest6=fd00:9:$number::2
 
-# A command of the tools' own root file system. By its path: else it would be busybox's.
-tool() {
-    for dir in /usr/sbin /usr/bin /sbin /bin; do
-        if [ -x "/t$dir/$1" ]; then
-            program=$dir/$1
-            shift
-            chroot /t "$program" "$@"
-            return
-        fi
-    done
-    fail "no tool $1"
-}
-
 tools_disk() {
     for block in "$(pci "$tools")"/virtio*/block/*; do
         [ ! -d "$block" ] || { echo "${block##*/}"; return 0; }
@@ -34,10 +21,8 @@ tools_disk() {
 
 mount_tools() {
     [ -n "$tools" ] || return 0
-    soon tools_disk > /dev/null
-    mkdir -p /t
-    mount -t ext4 -o ro "/dev/$(tools_disk)" /t
-    for dir in proc sys dev; do mount --bind /$dir /t/$dir; done
+    soon tools_disk
+    mount_root "$(tools_disk)"
 }
 
 # What the driver of an interface in a slot is called; of virtio's, the one on its own bus.
@@ -59,7 +44,7 @@ reachable() { ping -q -c 1 -W 1 "$host" > /run/pings; }
 
 # Gives the adapter in $slot its addresses, and sets it up.
 set_up() {
-    soon interface_in "$slot" > /dev/null
+    soon interface_in "$slot"
     eth=$(interface_in "$slot")
     ip link set "$eth" mtu 1500 up
     ip addr add "$guest/24" dev "$eth" 2> /dev/null || :

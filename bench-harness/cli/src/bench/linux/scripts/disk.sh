@@ -3,7 +3,7 @@
 # $sums of what it holds.
 
 modprobe sd_mod
-soon disk_in $slot > /dev/null
+soon disk_in $slot
 name=$(disk_in $slot)
 capacity=$(($(cat "/sys/block/$name/size") * 512))
 fact capacity $capacity

@@ -2,31 +2,11 @@
 # system; the tools' own root file system is at /t. Each gets the numbers of its $slot on the root bus and
 # of the $tools disk's, as PCI writes them, and the driver's $modules.
 
-# Tells the host something.
-fact() { echo "paraslot: fact $*"; }
-
-# Waits until a command succeeds, for a minute at most.
-soon() {
-    tries=0
-    until "$@"; do
-        tries=$((tries + 1))
-        [ $tries -lt 600 ] || fail "waited in vain: $*"
-        usleep 100000
-    done
-}
+# For `soon`: a minute.
+patience=600
 
 # Prints the name of the disk in a slot.
-disk_in() {
-    for block in /sys/block/*; do
-        case $(readlink -f "$block") in
-        */0000:00:"$1".0/*)
-            echo "${block##*/}"
-            return 0
-            ;;
-        esac
-    done
-    return 1
-}
+disk_in() { block_device "0000:00:$1.0"; }
 
 # Runs a command of the tools' root file system there, in a folder that can be written.
 tool() {
@@ -34,7 +14,7 @@ tool() {
 }
 
 modprobe -a virtio_pci virtio_blk ext4 $modules
-soon disk_in $tools > /dev/null
+soon disk_in $tools
 mkdir -p /t
 mount -t ext4 -o ro "/dev/$(disk_in $tools)" /t
 for folder in proc sys dev; do mount --bind /$folder /t/$folder; done

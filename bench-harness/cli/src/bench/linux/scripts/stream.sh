@@ -3,26 +3,15 @@
 # ports: one to $work with, one that will $give contents with the $sum that they have, unless that is empty,
 # and one that will $take the same.
 
-interface_in() {
-    for path in /sys/class/net/*; do
-        case $(readlink -f "$path") in
-        */0000:00:"$1".0/*)
-            echo "${path##*/}"
-            return 0
-            ;;
-        esac
-    done
-    return 1
-}
-has_carrier() { [ "$(cat "/sys/class/net/$name/carrier")" = 1 ]; } 2> /dev/null
+has_carrier() { [ "$(cat "/sys/class/net/$name/carrier")" = 1 ]; }
 
-soon interface_in $slot > /dev/null
-name=$(interface_in $slot)
+soon interface "0000:00:$slot.0"
+name=$(interface "0000:00:$slot.0")
 ip address add "$near" dev "$name"
 ip link set "$name" up
 soon has_carrier
 # Both know each other's address, and a first answer may take longer than any other.
-soon ping -c 1 -W 1 "$far" > /dev/null
+soon ping -c 1 -W 1 "$far"
 
 # fio, for nothing but that it succeeds. One connection has no end.
 measured() {
