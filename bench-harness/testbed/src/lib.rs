@@ -42,6 +42,7 @@ use std::path::{Path, PathBuf};
 pub use console::{Lines, said};
 pub use error::Error;
 pub use job::{Job, Outcome};
+pub use machine::QUICK;
 
 /// What a test bed consists of, ready to be used. Any number of processes may use one at once.
 #[derive(Debug, Clone)]

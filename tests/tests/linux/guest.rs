@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use paraslot_backends::block::BlockBackend;
 use paraslot_device::{Host, ThreadExecutor, ThreadOptions};
 use paraslot_pci::{Bdf, SharedDevice};
-use paraslot_testbed::{Lines, said};
+use paraslot_testbed::{Lines, QUICK, said};
 use paraslot_vmm::{Exits, LinuxConfig, LinuxEnd, LinuxHandle, LinuxImage, LinuxVm, Path};
 use vm_memory::GuestMemoryMmap;
 
@@ -26,8 +26,7 @@ const PRELUDE: &str = include_str!("scripts/prelude.sh");
 
 /// The kernel says nothing on the console, where it would cut the script's lines in two, unless it dies;
 /// then it does not hang.
-const COMMAND_LINE: &str = "console=ttyS0 loglevel=1 panic=-1 oops=panic mitigations=off \
-     random.trust_cpu=on tsc=reliable no_timer_check cryptomgr.notests";
+const COMMAND_LINE: &str = "console=ttyS0 loglevel=1 panic=-1 oops=panic";
 
 /// How long a guest may run. It is for one that hangs.
 const LIMIT: Duration = Duration::from_secs(1200);
@@ -143,7 +142,7 @@ impl<'a> Machine<'a> {
         script.push_str(if end == LinuxEnd::Reset { "restart\n" } else { "" });
         let initrd = self.world.initrd(&script);
         let kernel = if bzimage { self.world.bzimage() } else { self.world.vmlinux() };
-        let command_line = format!("{COMMAND_LINE} {append}");
+        let command_line = format!("{COMMAND_LINE} {QUICK} {append}");
         let image = LinuxImage { kernel, initrd: Some(&initrd), command_line: &command_line };
         self.vm.load(&image).expect("the kernel loads");
         drop(initrd);
