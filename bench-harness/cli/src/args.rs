@@ -141,6 +141,9 @@ pub(crate) struct RunArgs {
     /// cargo testbed, target/testbed].
     #[arg(long, value_name = "DIR")]
     pub(crate) guest_files: Option<PathBuf>,
+    /// More words for a Linux guest's kernel, like `mitigations=off`.
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    pub(crate) guest_append: Option<String>,
     /// A device to measure, like `virtio-blk,path=disk.img,direct=on` or `vfio,host=0000:00:05.0`; see
     /// `paraslot list`. Given several times, they are compared. Without: all that are ours, disks on an
     /// image of their own.

@@ -192,6 +192,9 @@ impl Plan {
             GuestName::Freestanding if arguments.guest_files.is_some() => {
                 return Err(Usage::error("--guest-files is for --guest linux"));
             }
+            GuestName::Freestanding if arguments.guest_append.is_some() => {
+                return Err(Usage::error("--guest-append is for --guest linux"));
+            }
             GuestName::Freestanding => {}
         }
         let paths: &[Path] = match platform {

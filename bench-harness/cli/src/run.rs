@@ -68,7 +68,10 @@ pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
         GuestName::Freestanding => None,
         GuestName::Linux => {
             machine::check_boots_linux("run --guest linux")?;
-            Some(Files::prepare(arguments.guest_files.as_deref())?)
+            Some(Files::prepare(
+                arguments.guest_files.as_deref(),
+                arguments.guest_append.as_deref(),
+            )?)
         }
     };
     let output = Output::new(arguments)?;

@@ -46,11 +46,6 @@ const TOOLS: Bdf = Bdf::root(2);
 /// The guest's memory in bytes.
 const MEMORY: u64 = 512 << 20;
 
-/// The kernel says nothing on the console, where it would break into the script's lines, unless it dies;
-/// then the machine ends. Everything else that concerns speed is as the distribution has it.
-const COMMAND_LINE: &str = "console=ttyS0 loglevel=1 panic=-1 oops=panic random.trust_cpu=on \
-     tsc=reliable no_timer_check nvme_core.multipath=N";
-
 /// How long booting, loading drivers and verifying may take besides the measuring, on a host that is
 /// emulated itself; and filling a disk.
 const AROUND: Duration = Duration::from_secs(240);
@@ -147,7 +142,7 @@ impl<'a> LinuxBench<'a> {
         vm.load(&LinuxImage {
             kernel: self.files.kernel(),
             initrd: Some(&initrd),
-            command_line: COMMAND_LINE,
+            command_line: self.files.command_line(),
         })?;
         drop(initrd);
 

@@ -319,6 +319,9 @@ fn linux_has_the_same_work_for_disks_and_its_own_for_networks() {
     let files = arguments(&["--guest-files", "x"]);
     let error = Plan::new(&files, PlatformName::Kvm, identify).unwrap_err();
     assert_eq!(error.to_string(), "--guest-files is for --guest linux");
+    let words = arguments(&["--guest-append", "-quiet"]);
+    let error = Plan::new(&words, PlatformName::Kvm, identify).unwrap_err();
+    assert_eq!(error.to_string(), "--guest-append is for --guest linux");
     let nothing = say(&["--device", "vfio,host=00:01.0"], PlatformName::Kvm);
     assert!(nothing.starts_with("nothing is left to measure: e1000: not in Linux"), "{nothing}");
     let tap = say(&["--device", "e1000,backend=tap,ifname=tap0"], PlatformName::Kvm);

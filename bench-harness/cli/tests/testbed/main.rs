@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-use paraslot_testbed::{Job, Testbed};
+use paraslot_testbed::{Job, QUICK, Testbed};
 use tempfile::TempDir;
 
 /// The program.
@@ -53,6 +53,7 @@ fn run(
     let mut job = Job::new(words, share.path());
     job.devices = devices.iter().map(ToString::to_string).collect();
     job.modules.extend(modules.iter().map(ToString::to_string));
+    job.environment.push(("QUICK".into(), QUICK.into()));
     job.timeout = LIMIT;
     let outcome = testbed.run(&job).expect("the test bed runs");
     println!("{}", outcome.output);

@@ -9,7 +9,7 @@ exec 3<>keyboard
 {
     status=0
     "$1" boot --kernel "$2" --initrd "$3" --memory 300M --cpus 1 \
-        --append "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off tsc=reliable no_timer_check root=LABEL=paraslot" \
+        --append "console=ttyS0 quiet loglevel=1 panic=-1 $QUICK root=LABEL=paraslot" \
         --device virtio-blk,path=first.img --device ahci,path=second.img,addr=1f \
         --device virtio-scsi,readonly=on,path="$4" --device e1000 <keyboard || status=$?
     echo "status $status"

@@ -7,7 +7,7 @@ files=$2
 measure() {
     name=$1
     shift
-    "$program" run --guest linux --guest-files "$files" --quick --busy-poll 0 --out /run/out \
+    "$program" run --guest linux --guest-files "$files" --guest-append "$QUICK" --quick --busy-poll 0 --out /run/out \
         --export-json "$name.json" "$@"
 }
 
