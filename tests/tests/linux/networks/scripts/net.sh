@@ -80,7 +80,10 @@ fetch() {
     [ "$answer" = right ] || fail "the program was not sent: $answer"
 }
 
-peer() { /run/peer/ld-linux-*.so.* --library-path /run/peer /run/peer/peer "$@"; }
+peer() { (peer_instead "$@"); }
+
+# The same, in this process: in the background, so that it is this that is killed.
+peer_instead() { exec /run/peer/ld-linux-*.so.* --library-path /run/peer /run/peer/peer "$@"; }
 
 # The test is content.
 served() {
