@@ -15,6 +15,7 @@ pub mod interrupt;
 pub mod page;
 pub mod register;
 pub mod runner;
+pub mod state;
 pub mod worker;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use executor::{ManualExecutor, ThreadExecutor, ThreadOptions};
 pub use interrupt::{Interrupt, IntxEventFds, IntxLine, MsiMessage, MsiSink};
 pub use page::{HostPages, SharedPage};
 pub use runner::Runner;
+pub use state::{SavedState, StateError};
 pub use worker::{Executor, Progress, Source, Worker, WorkerHandle};
 
 /// What a host gives a device when it constructs it.

@@ -1,5 +1,6 @@
 //! A device's worker, wherever it is: with its executor, or stopped.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,13 @@ impl Runner {
             }
             State::Lost => Err(DeviceError::Worker(std::io::Error::other("worker lost"))),
         }
+    }
+
+    /// The worker while it is parked, as what it is; `None` while it runs, or if it is no `W`.
+    pub fn parked<W: Worker>(&mut self) -> Option<&mut W> {
+        let State::Parked(worker) = &mut self.state else { return None };
+        let worker: &mut dyn Any = &mut **worker;
+        worker.downcast_mut()
     }
 
     /// Asks the worker to stop. [`park`](Self::park) waits for it.

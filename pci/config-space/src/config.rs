@@ -57,11 +57,11 @@ pub(crate) struct Capabilities {
 /// Left out: parity and system errors, which do not occur here, so the bits that would enable or
 /// report them have no effect.
 pub struct ConfigSpace {
-    registers: Registers,
+    pub(crate) registers: Registers,
     bars: [Option<BarSpec>; 7],
     capabilities: Capabilities,
     router: Router,
-    msix: Option<Table>,
+    pub(crate) msix: Option<Table>,
     bus_master: BusMaster,
 }
 
@@ -94,7 +94,7 @@ impl ConfigSpace {
             function_reset |= self.asks_for_reset(at, *value);
         }
         if let Some(power) = self.capabilities.power
-            && !matches!(self.power_state(), D0 | D3_HOT)
+            && !self.in_possible_power_state()
         {
             let [control, _] = (pm::NO_SOFT_RESET | state).to_le_bytes();
             self.registers.set(power + pm::CONTROL, control);
@@ -199,7 +199,7 @@ impl ConfigSpace {
 
     /// Makes everything that depends on the registers follow them. Says whether bus mastering was
     /// turned on or off.
-    fn apply(&mut self) -> bool {
+    pub(crate) fn apply(&mut self) -> bool {
         let command = self.command();
         let awake = self.power_state() == D0;
         let bus_master = awake && command.contains(Command::BUS_MASTER);
@@ -271,6 +271,11 @@ impl ConfigSpace {
 
     fn command(&self) -> Command {
         Command::from_bits_truncate(self.registers.u16(header::COMMAND))
+    }
+
+    /// Whether the power management capability says D0 or D3hot.
+    pub(crate) fn in_possible_power_state(&self) -> bool {
+        matches!(self.power_state(), D0 | D3_HOT)
     }
 
     fn power_state(&self) -> u16 {

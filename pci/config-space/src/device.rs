@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use paraslot_device::{DeviceError, Doorbell, HostPages, SharedPage};
+use paraslot_device::{DeviceError, Doorbell, HostPages, SavedState, SharedPage, StateError};
 
 /// Index of the expansion ROM among a function's BARs.
 pub const ROM_BAR: u8 = 6;
@@ -129,4 +129,29 @@ pub trait PciDevice: Send {
     /// # Errors
     /// When the workers cannot be started again.
     fn resume(&mut self) -> Result<(), DeviceError>;
+
+    /// All that a function of the same construction needs to go on as this one, guest memory aside.
+    /// Only while paused. Changes nothing.
+    ///
+    /// # Errors
+    /// When the function runs, or cannot be saved, which is so for one that does not implement this.
+    fn save(&mut self) -> Result<SavedState, StateError> {
+        Err(StateError::Unsupported("this function"))
+    }
+
+    /// Forgets everything and takes over a saved state. Only while paused, and it stays paused:
+    /// [`resume`](Self::resume) has it go on. Guest memory is to be as it was saved before that, not
+    /// necessarily before this. The host is told anew of messages and of the INTx line's level; what
+    /// it knew of BARs it compares afterwards, as after a `config_write`.
+    ///
+    /// The state may be anybody's work: what it says is possible for a guest to bring about, or it is
+    /// refused.
+    ///
+    /// # Errors
+    /// When the state is not this function's, not possible, or the function runs. Unless it runs, it
+    /// is as after [`reset`](Self::reset) then, and paused.
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        let _ = state;
+        Err(StateError::Unsupported("this function"))
+    }
 }

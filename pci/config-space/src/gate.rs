@@ -104,6 +104,11 @@ impl Gate {
         self.0.fetch_and(!PENDING, Ordering::AcqRel);
     }
 
+    /// Sets the pending bit of a gate that is not open, as for a message that was raised before.
+    pub(crate) fn set_pending(&self) {
+        self.0.fetch_or(PENDING, Ordering::AcqRel);
+    }
+
     /// How the gate is turned.
     pub(crate) fn position(&self) -> Position {
         position(self.0.load(Ordering::Acquire))

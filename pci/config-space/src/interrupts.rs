@@ -118,6 +118,17 @@ impl Interrupts {
         self.msi.as_ref().is_some_and(|vector| vector.gate.pending())
     }
 
+    /// Makes MSI-X vector `vector` pending, while MSI-X is off; `false` if there is no such vector.
+    pub(crate) fn set_msix_pending(&self, vector: u16) -> bool {
+        let vector = self.msix.get(usize::from(vector));
+        vector.map(|vector| vector.gate.set_pending()).is_some()
+    }
+
+    /// Makes MSI vector 0 pending, likewise.
+    pub(crate) fn set_msi_pending(&self) -> bool {
+        self.msi.as_ref().map(|vector| vector.gate.set_pending()).is_some()
+    }
+
     /// Keeps the line deasserted, or lets it follow what the function wants.
     pub(crate) fn hold_intx(&self, held: bool) {
         if let Some(pin) = &self.pin {

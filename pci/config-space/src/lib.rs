@@ -135,6 +135,7 @@ mod interrupts;
 mod msix;
 mod registers;
 mod root;
+mod state;
 mod sync;
 #[cfg(test)]
 mod testing;
@@ -148,5 +149,6 @@ pub use device::{
 pub use host_bridge::HostBridge;
 pub use interrupts::Interrupts;
 pub use root::{BarObserver, Bdf, PlugError, RootBus, SharedDevice};
+pub use state::ConfigState;
 
 pub use paraslot_device::{DeviceError, Doorbell};

@@ -115,6 +115,26 @@ impl Table {
         self.entries.fill(RESET);
     }
 
+    /// The table as the guest reads it.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.entries.concat()
+    }
+
+    /// Takes a saved table over, while MSI-X is switched off; `false` if it is not one of as many
+    /// entries, or has bits that a guest cannot set.
+    pub(crate) fn restore(&mut self, saved: &[u8]) -> bool {
+        let (entries, rest) = saved.as_chunks::<ENTRY>();
+        let possible = |entry: &[u8; ENTRY]| {
+            entry.iter().zip(WRITABLE).all(|(byte, writable)| byte & !writable == 0)
+        };
+        let fits = rest.is_empty() && entries.len() == self.entries.len();
+        if fits && entries.iter().all(possible) {
+            self.entries.copy_from_slice(entries);
+            return true;
+        }
+        false
+    }
+
     fn route(&self, router: &mut Router, vector: usize) {
         let (Some(entry), Ok(index)) = (self.entries.get(vector), u16::try_from(vector)) else {
             return;

@@ -73,6 +73,24 @@ impl Registers {
         *byte = ((*byte & !writable) | (value & writable)) & !(value & clear);
     }
 
+    /// All of them, for saving.
+    pub(crate) fn bytes(&self) -> &[u8; LEN] {
+        &self.bytes
+    }
+
+    /// Takes saved bytes over if they differ from those after reset only in what the guest may write;
+    /// else says where they do not, and nothing has changed.
+    pub(crate) fn restore(&mut self, saved: &[u8; LEN]) -> Result<(), usize> {
+        let fixed = self.writable.iter().map(|writable| !writable);
+        let foreign = self.reset.iter().zip(saved).zip(fixed);
+        let differs = |((reset, saved), fixed): ((&u8, &u8), u8)| (reset ^ saved) & fixed != 0;
+        if let Some(at) = foreign.map(differs).position(|differs| differs) {
+            return Err(at);
+        }
+        self.bytes = *saved;
+        Ok(())
+    }
+
     /// Back to the values after reset.
     pub(crate) fn reset(&mut self) {
         self.bytes = self.reset;
