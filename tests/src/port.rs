@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use paraslot_backends::net::{
     Frame, NetBackend, NetError, NetInfo, NetReceiver, NetSender, Offload, Offloads, Received, Room,
 };
-use paraslot_device::{Progress, Source};
+use paraslot_device::{Progress, Source, Sources};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 /// What becomes of a frame.
@@ -302,8 +302,8 @@ impl NetSender for Sender {
 
     fn commit(&mut self) {}
 
-    fn source(&self) -> Option<Source> {
-        Some(Source::Event(self.event.as_raw_fd()))
+    fn sources(&self) -> Sources {
+        Sources::from_iter([Source::Event(self.event.as_raw_fd())])
     }
 
     fn prepare_to_wait(&mut self) -> Progress {
@@ -363,8 +363,8 @@ impl NetReceiver for Receiver {
         Ok(Some(Received { len: bytes.len(), offload }))
     }
 
-    fn source(&self) -> Option<Source> {
-        Some(Source::Event(self.event.as_raw_fd()))
+    fn sources(&self) -> Sources {
+        Sources::from_iter([Source::Event(self.event.as_raw_fd())])
     }
 
     fn prepare_to_wait(&mut self) -> Progress {

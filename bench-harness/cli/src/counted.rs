@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use paraslot_backends::block::{
     BlockBackend, BlockCompletion, BlockInfo, BlockQueue, BlockRequest,
 };
-use paraslot_device::Source;
+use paraslot_device::Sources;
 
 /// Bytes copied by all queues of a backend, as of their last look for completions.
 #[derive(Clone, Debug, Default)]
@@ -70,8 +70,8 @@ impl BlockQueue for CountedQueue {
         }
     }
 
-    fn source(&self) -> Option<Source> {
-        self.queue.source()
+    fn sources(&self) -> Sources {
+        self.queue.sources()
     }
 
     fn in_flight(&self) -> usize {
@@ -80,6 +80,10 @@ impl BlockQueue for CountedQueue {
 
     fn cancel(&mut self, token: u64) {
         self.queue.cancel(token);
+    }
+
+    fn hurry(&mut self) {
+        self.queue.hurry();
     }
 
     fn copied_bytes(&self) -> u64 {

@@ -5,7 +5,7 @@ mod identify;
 mod phase;
 
 use paraslot_device::dma::Direction;
-use paraslot_device::{DeviceError, DmaSpace, Memory, Progress, Source};
+use paraslot_device::{DeviceError, DmaSpace, Memory, Progress, Sources};
 use paraslot_scsi::{
     Address, Attribute, Bus, BusOptions, Cdb, Command as ScsiCommand, Completion, Function,
     Initiator, Lane, Outcome, Status,
@@ -211,8 +211,8 @@ impl Attached for PacketDevice {
         false
     }
 
-    fn source(&self) -> Option<Source> {
-        Some(self.lane.source())
+    fn sources(&self) -> Sources {
+        Sources::from_iter([self.lane.source()])
     }
 
     fn perform<A: DmaSpace>(
@@ -300,6 +300,11 @@ impl Attached for PacketDevice {
         *keep = false;
         *power = Power::Active;
         *srst = false;
+    }
+
+    fn hurry(&mut self) {
+        self.lane.hurry();
+        self.lane.commit();
     }
 
     /// The device is about to be reset, or the host has lost interest. A backend that can end the

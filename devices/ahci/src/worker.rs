@@ -203,6 +203,7 @@ impl<A: DmaSpace, D: Attached> PortWorker<A, D> {
     /// What is left to do when the host has been told.
     fn settle(&mut self) {
         if self.draining && self.in_flight != 0 {
+            self.device.hurry();
             self.device.abandon();
         }
         if self.finished == 0 {
@@ -223,7 +224,7 @@ impl State {
 impl<A: DmaSpace, D: Attached> Worker for PortWorker<A, D> {
     fn sources(&self) -> Vec<Source> {
         let bell = self.port.bell().source();
-        std::iter::once(bell).chain(self.device.source()).collect()
+        std::iter::once(bell).chain(self.device.sources()).collect()
     }
 
     fn service(&mut self) -> Progress {
@@ -262,6 +263,7 @@ impl<A: DmaSpace, D: Attached> Worker for PortWorker<A, D> {
     }
 
     fn quiesce(&mut self) -> Progress {
+        self.device.hurry();
         let _ = self.collect();
         let memory = self.dma.memory();
         self.exchange(memory.as_ref(), false);

@@ -23,6 +23,7 @@
 
 mod file;
 mod immediate;
+mod limited;
 mod memory;
 mod null;
 #[cfg(any(test, feature = "test-utils"))]
@@ -34,9 +35,10 @@ use std::io;
 use std::sync::Arc;
 
 use paraslot_device::dma::Direction;
-use paraslot_device::{DmaBuffers, Source};
+use paraslot_device::{DmaBuffers, Sources};
 
 pub use file::{CacheMode, Engine, FileBackend, FileOptions, OpenError};
+pub use limited::LimitedBackend;
 pub use memory::{MemoryBackend, MemoryOptions};
 pub use null::{NullBackend, NullOptions};
 
@@ -185,9 +187,9 @@ pub trait BlockQueue: Send {
     /// Appends what has completed to `completions`. Does not wait.
     fn complete(&mut self, completions: &mut Vec<BlockCompletion>);
 
-    /// What rings when there may be completions. `None` for a queue whose operations complete in
-    /// `submit` or `commit`.
-    fn source(&self) -> Option<Source>;
+    /// What rings when there may be completions. None for a queue whose operations complete in
+    /// `submit` or `commit`. They stay the same.
+    fn sources(&self) -> Sources;
 
     /// Operations accepted and not yet returned by `complete`.
     fn in_flight(&self) -> usize;
@@ -197,6 +199,11 @@ pub trait BlockQueue: Send {
     /// [`BlockError::Cancelled`], and then some of it may have been done. Without effect if the token
     /// is not known, or the backend cannot stop what it has begun.
     fn cancel(&mut self, _token: u64) {}
+
+    /// Its worker is to stop: what is held back for the sake of a [limit](crate::limit) goes now, at
+    /// the next [`commit`](Self::commit), unless the limit is overdrawn by ten seconds already. Without
+    /// effect on a queue that holds nothing back.
+    fn hurry(&mut self) {}
 
     /// Bytes that were copied between guest memory and host memory by this process (for a bounce
     /// buffer, or because the image is in memory), since the queue was opened.

@@ -1,4 +1,5 @@
 //! Where a device's data goes: block and network backends.
 
 pub mod block;
+pub mod limit;
 pub mod net;

@@ -22,13 +22,14 @@
 //!   frames (no buffers) does not ask, and is not woken. `prepare_to_wait` that returns
 //!   [`Progress::More`] has not armed anything: there is something already. A worker that has asked,
 //!   and then neither receives (or sends) nor asks again, calls `stop_waiting`: a source that is a
-//!   [`Source::Readable`] rings on until one of them is called.
+//!   [`Source::Readable`](paraslot_device::Source::Readable) rings on until one of them is called.
 
 mod bell;
 pub mod checksum;
 mod copy;
 mod generator;
 pub mod hash;
+mod limited;
 pub mod parse;
 pub mod segment;
 mod sink;
@@ -41,9 +42,10 @@ mod wire;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use paraslot_device::{DmaBuffers, Progress, Source};
+use paraslot_device::{DmaBuffers, Progress, Sources};
 
 pub use generator::{Generator, GeneratorOptions};
+pub use limited::LimitedNet;
 pub use sink::Sink;
 pub use tap::{TAP_QUEUES_MAX, TapBackend, TapError, TapOptions};
 pub use wire::{OnFull, Wire, WireOptions, WirePort, WireStatistics};
@@ -275,8 +277,9 @@ pub trait NetSender: Send {
     /// Ends a batch: what was kept goes now. Without effect if nothing is.
     fn commit(&mut self);
 
-    /// What rings when there is room again after [`NetError::Busy`]. `None` if it is never busy.
-    fn source(&self) -> Option<Source>;
+    /// What rings when there is room again after [`NetError::Busy`]. None if it is never busy. They
+    /// stay the same.
+    fn sources(&self) -> Sources;
 
     /// Asks to be woken when there is room. [`Progress::More`]: there is room now.
     fn prepare_to_wait(&mut self) -> Progress;
@@ -300,8 +303,8 @@ pub trait NetReceiver: Send {
     /// Why a frame was lost; there may be more.
     fn receive(&mut self, room: Room<'_>) -> Result<Option<Received>, NetError>;
 
-    /// What rings when a frame may have come.
-    fn source(&self) -> Option<Source>;
+    /// What rings when a frame may have come. They stay the same.
+    fn sources(&self) -> Sources;
 
     /// Asks to be woken when a frame comes. [`Progress::More`]: there is one now.
     fn prepare_to_wait(&mut self) -> Progress;

@@ -29,7 +29,7 @@ pub use interrupt::{Interrupt, IntxEventFds, IntxLine, MsiMessage, MsiSink};
 pub use page::{HostPages, SharedPage};
 pub use runner::Runner;
 pub use state::{SavedState, StateError};
-pub use worker::{Executor, Progress, Source, Worker, WorkerHandle};
+pub use worker::{Executor, Progress, Source, Sources, Worker, WorkerHandle};
 
 /// What a host gives a device when it constructs it.
 #[derive(Clone)]

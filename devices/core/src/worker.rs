@@ -10,6 +10,8 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 /// Something that wakes a worker. The descriptor stays open for as long as the worker lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -20,6 +22,9 @@ pub enum Source {
     /// made it readable.
     Readable(RawFd),
 }
+
+/// What rings for one thing that a worker waits for: seldom more than a descriptor or two.
+pub type Sources = SmallVec<[Source; 2]>;
 
 /// How a unit of work ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -250,8 +250,8 @@ impl<A: DmaSpace> Worker for EngineWorker<A> {
         let engine = lock(&self.engine);
         [self.shared.bell.source(), engine.timer.source()]
             .into_iter()
-            .chain(engine.sender.source())
-            .chain(engine.receiver.source())
+            .chain(engine.sender.sources())
+            .chain(engine.receiver.sources())
             .collect()
     }
 

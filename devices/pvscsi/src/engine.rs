@@ -250,6 +250,7 @@ impl<A: DmaSpace> Engine<A> {
     /// A round that takes nothing. [`Progress::More`] while the target has requests, or there is
     /// something that the driver can be told.
     pub(crate) fn quiesce(&mut self) -> Progress {
+        self.lane.hurry();
         let _ = self.round(Extent::Nothing);
         let told = match (&self.rings, self.memory()) {
             (Some(rings), Some(memory)) => {

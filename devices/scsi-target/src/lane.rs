@@ -127,6 +127,12 @@ impl Lane {
         self.queues.commit();
     }
 
+    /// The worker is to stop: what a [limit](paraslot_backends::limit) holds back goes with the next
+    /// [`commit`](Self::commit).
+    pub fn hurry(&mut self) {
+        self.queues.hurry();
+    }
+
     /// Appends what is over to `completions`. Does not wait.
     pub fn complete(&mut self, completions: &mut Vec<Completion>) {
         self.collect();

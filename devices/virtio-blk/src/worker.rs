@@ -318,7 +318,7 @@ impl<A: DmaSpace> QueueWorker<A> {
 impl<A: DmaSpace> Worker for QueueWorker<A> {
     fn sources(&self) -> Vec<Source> {
         let mut sources = vec![self.queue.source()];
-        sources.extend(self.backend.source());
+        sources.extend(self.backend.sources());
         sources
     }
 
@@ -342,7 +342,7 @@ impl<A: DmaSpace> Worker for QueueWorker<A> {
 
     fn prepare_to_wait(&mut self) -> Progress {
         let Some(memory) = self.queue.dma().memory() else { return Progress::Idle };
-        if self.backend.in_flight() != 0 && self.backend.source().is_none() {
+        if self.backend.in_flight() != 0 && self.backend.sources().is_empty() {
             return Progress::More;
         }
         if self.full() {
@@ -353,6 +353,7 @@ impl<A: DmaSpace> Worker for QueueWorker<A> {
     }
 
     fn quiesce(&mut self) -> Progress {
+        self.backend.hurry();
         self.collect();
         self.resume();
         self.backend.commit();

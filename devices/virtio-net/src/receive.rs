@@ -430,7 +430,7 @@ impl<A: DmaSpace> Worker for ReceiveWorker<A> {
             way.coalescer.source(),
             way.patience.source(),
         ];
-        sources.extend(way.receiver.source());
+        sources.extend(way.receiver.sources());
         sources
     }
 

@@ -183,7 +183,7 @@ impl<A: DmaSpace> Worker for TransmitWorker<A> {
     fn sources(&self) -> Vec<Source> {
         let way = &self.way;
         let mut sources = vec![way.queue.source(), self.port.source(), way.coalescer.source()];
-        sources.extend(way.sender.source());
+        sources.extend(way.sender.sources());
         sources
     }
 

@@ -222,6 +222,7 @@ impl<A: DmaSpace> Worker for RequestWorker<A> {
         if let Some(memory) = &memory {
             self.obey(memory);
         }
+        self.lane.hurry();
         self.lane.commit();
         self.collect();
         if let Some(memory) = &memory {

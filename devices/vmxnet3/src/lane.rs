@@ -114,8 +114,8 @@ impl<A: DmaSpace> Worker for LaneWorker<A> {
             .map(Bell::source)
             .into_iter()
             .chain([timer.source()])
-            .chain(sender.source())
-            .chain(receiver.source())
+            .chain(sender.sources())
+            .chain(receiver.sources())
             .collect()
     }
 

@@ -9,7 +9,7 @@ use paraslot_backends::block::{
     BlockBackend, BlockCompletion, BlockInfo, BlockQueue, BlockRequest, MemoryBackend,
     MemoryOptions,
 };
-use paraslot_device::Source;
+use paraslot_device::Sources;
 use paraslot_spec::pci::{capability, express, header};
 use paraslot_tests::bench::Bench;
 
@@ -185,8 +185,8 @@ impl BlockQueue for ReleasingQueue {
         self.inner.complete(completions);
     }
 
-    fn source(&self) -> Option<Source> {
-        self.inner.source()
+    fn sources(&self) -> Sources {
+        self.inner.sources()
     }
 
     fn in_flight(&self) -> usize {

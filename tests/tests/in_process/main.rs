@@ -5,6 +5,7 @@ mod e1000;
 mod errors;
 mod hostile;
 mod lifecycle;
+mod limits;
 mod machine;
 mod net;
 mod requests;

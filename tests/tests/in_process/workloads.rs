@@ -219,8 +219,8 @@ impl BlockQueue for Dropping {
     fn complete(&mut self, completions: &mut Vec<paraslot_backends::block::BlockCompletion>) {
         self.inner.complete(completions);
     }
-    fn source(&self) -> Option<paraslot_device::Source> {
-        self.inner.source()
+    fn sources(&self) -> paraslot_device::Sources {
+        self.inner.sources()
     }
     fn in_flight(&self) -> usize {
         self.inner.in_flight()

@@ -1,6 +1,6 @@
 //! What the port's worker asks of the device at the other end of the link.
 
-use paraslot_device::{DmaSpace, Memory, Progress, Source};
+use paraslot_device::{DmaSpace, Memory, Progress, Sources};
 use paraslot_spec::ahci::fis::RegisterH2d;
 
 use super::start::Fetched;
@@ -19,7 +19,7 @@ pub(crate) trait Attached: Send + 'static {
     fn is_queued(fis: &RegisterH2d) -> bool;
 
     /// What wakes the worker.
-    fn source(&self) -> Option<Source>;
+    fn sources(&self) -> Sources;
 
     /// Decodes a command and does it, or begins to: then returns true, and
     /// [`complete`](Self::complete) tells when it has ended. What it is to do must not be begun before
@@ -47,6 +47,9 @@ pub(crate) trait Attached: Send + 'static {
 
     /// COMRESET, HBA reset or power-on. Nothing is in flight.
     fn hard_reset(&mut self);
+
+    /// The worker is to stop: what a limit holds back goes.
+    fn hurry(&mut self);
 
     /// Nobody waits any more for what is in flight: it may end early.
     fn abandon(&mut self) {}

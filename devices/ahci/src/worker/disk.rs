@@ -2,7 +2,7 @@
 
 use paraslot_backends::block::{BlockCompletion, BlockError, BlockOp, BlockQueue, BlockRequest};
 use paraslot_device::dma::Direction;
-use paraslot_device::{DeviceError, DmaBuffers, DmaSpace, Memory, Progress, Source};
+use paraslot_device::{DeviceError, DmaBuffers, DmaSpace, Memory, Progress, Sources};
 use paraslot_spec::ahci::fis::RegisterH2d;
 use paraslot_spec::ahci::{PortInterrupt, SIGNATURE_ATA};
 use paraslot_spec::ata::{SECTOR, dsm, error, status};
@@ -135,8 +135,13 @@ impl Attached for DiskDevice {
         is_queued(fis)
     }
 
-    fn source(&self) -> Option<Source> {
-        self.queue.source()
+    fn sources(&self) -> Sources {
+        self.queue.sources()
+    }
+
+    fn hurry(&mut self) {
+        self.queue.hurry();
+        self.queue.commit();
     }
 
     fn perform<A: DmaSpace>(

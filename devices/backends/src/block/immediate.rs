@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use paraslot_device::Source;
+use paraslot_device::Sources;
 
 use super::{BlockCompletion, BlockError, BlockQueue, BlockRequest};
 
@@ -44,8 +44,8 @@ impl<I: Execute> BlockQueue for ImmediateQueue<I> {
         completions.append(&mut self.done);
     }
 
-    fn source(&self) -> Option<Source> {
-        None
+    fn sources(&self) -> Sources {
+        Sources::new()
     }
 
     fn in_flight(&self) -> usize {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use paraslot_device::{Progress, Source};
+use paraslot_device::{Progress, Sources};
 
 use super::bell::{Bell, Claim, lock, queue, several};
 use super::parse::HEADERS;
@@ -148,8 +148,8 @@ impl NetSender for Swallow {
 
     fn commit(&mut self) {}
 
-    fn source(&self) -> Option<Source> {
-        None
+    fn sources(&self) -> Sources {
+        Sources::new()
     }
 
     fn prepare_to_wait(&mut self) -> Progress {
@@ -236,8 +236,8 @@ impl NetReceiver for GeneratorReceiver {
         Ok(received)
     }
 
-    fn source(&self) -> Option<Source> {
-        self.queue().map(|queue| queue.bell.source())
+    fn sources(&self) -> Sources {
+        self.queue().map(|queue| queue.bell.source()).into_iter().collect()
     }
 
     fn prepare_to_wait(&mut self) -> Progress {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use paraslot_device::{Progress, Source};
+use paraslot_device::{Progress, Sources};
 
 use super::bell::{Claim, lock, queue, several};
 use super::{
@@ -120,8 +120,8 @@ impl NetSender for SinkSender {
         }
     }
 
-    fn source(&self) -> Option<Source> {
-        None
+    fn sources(&self) -> Sources {
+        Sources::new()
     }
 
     fn prepare_to_wait(&mut self) -> Progress {
@@ -148,8 +148,8 @@ impl NetReceiver for SinkReceiver {
         Ok(None)
     }
 
-    fn source(&self) -> Option<Source> {
-        None
+    fn sources(&self) -> Sources {
+        Sources::new()
     }
 
     fn prepare_to_wait(&mut self) -> Progress {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use paraslot_backends::net::{
     Frame, NetError, NetInfo, NetReceiver, NetSender, Offloads, Received, Room,
 };
-use paraslot_device::{Progress, Source, ThreadExecutor, ThreadOptions};
+use paraslot_device::{Progress, Sources, ThreadExecutor, ThreadOptions};
 
 use super::*;
 
@@ -50,8 +50,8 @@ impl NetSender for Stalling {
         Ok(())
     }
     fn commit(&mut self) {}
-    fn source(&self) -> Option<Source> {
-        None
+    fn sources(&self) -> Sources {
+        Sources::new()
     }
     fn prepare_to_wait(&mut self) -> Progress {
         Progress::Idle
@@ -67,8 +67,8 @@ impl NetReceiver for Stalling {
         room[..100].copy_from_slice(&frame(100));
         Ok(Some(Received { len: 100, offload: Offload::default() }))
     }
-    fn source(&self) -> Option<Source> {
-        None
+    fn sources(&self) -> Sources {
+        Sources::new()
     }
     fn prepare_to_wait(&mut self) -> Progress {
         Progress::Idle

@@ -5,7 +5,7 @@ use std::io;
 
 use paraslot_backends::net::{Frame, NetError, NetInfo, NetReceiver, NetSender, Offloads};
 use paraslot_backends::net::{Received, Room};
-use paraslot_device::{Progress, Source};
+use paraslot_device::{Progress, Sources};
 
 use super::*;
 
@@ -47,8 +47,8 @@ impl NetSender for Watch<dyn NetSender> {
     fn commit(&mut self) {
         self.0.commit();
     }
-    fn source(&self) -> Option<Source> {
-        self.0.source()
+    fn sources(&self) -> Sources {
+        self.0.sources()
     }
     fn prepare_to_wait(&mut self) -> Progress {
         asked(&self.1[0], self.0.prepare_to_wait())
@@ -64,8 +64,8 @@ impl NetReceiver for Watch<dyn NetReceiver> {
         self.1[1].store(false, Ordering::SeqCst);
         self.0.receive(room)
     }
-    fn source(&self) -> Option<Source> {
-        self.0.source()
+    fn sources(&self) -> Sources {
+        self.0.sources()
     }
     fn prepare_to_wait(&mut self) -> Progress {
         asked(&self.1[1], self.0.prepare_to_wait())

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use paraslot_backends::block::{BlockBackend, BlockQueue};
-use paraslot_device::Source;
+use paraslot_device::{Source, Sources};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::slot::Waiter;
@@ -19,13 +19,19 @@ pub(super) struct Open {
     pub(super) waiting: VecDeque<Waiter>,
     /// Commands that use it.
     pub(super) users: usize,
-    source: Option<RawFd>,
+    sources: Sources,
     /// Its medium is not in the unit any more, or its unit not on the bus.
     retired: bool,
     /// It is in the list of those that may have completions.
     active: bool,
     /// It is in the list of those that hold something to be committed.
     dirty: bool,
+}
+
+fn descriptor_of(source: Source) -> RawFd {
+    match source {
+        Source::Event(descriptor) | Source::Readable(descriptor) => descriptor,
+    }
 }
 
 /// All queues, by number, and what gathers their sources.
@@ -38,7 +44,7 @@ pub(super) struct Queues {
     dirty: Vec<usize>,
     /// Retired ones that are still open.
     retired: usize,
-    /// Those that have a source.
+    /// Those that they ring by.
     sources: usize,
     epoll: Epoll,
 }
@@ -70,20 +76,17 @@ impl Queues {
     /// Opens a queue; returns its number.
     pub(super) fn open(&mut self, backend: &dyn BlockBackend, depth: u32) -> io::Result<usize> {
         let queue = backend.open_queue(depth)?;
-        let source = match queue.source() {
-            Some(Source::Event(descriptor) | Source::Readable(descriptor)) => {
-                self.watch(descriptor)?;
-                self.sources += 1;
-                Some(descriptor)
-            }
-            None => None,
-        };
+        let sources = queue.sources();
+        for source in &sources {
+            self.watch(descriptor_of(*source))?;
+        }
+        self.sources += sources.len();
         let open = Some(Open {
             queue,
             write_zeroes: backend.info().write_zeroes,
             waiting: VecDeque::new(),
             users: 0,
-            source,
+            sources,
             retired: false,
             active: false,
             dirty: false,
@@ -146,8 +149,19 @@ impl Queues {
     /// Whether something is in flight that will not ring.
     pub(super) fn restless(&self) -> bool {
         self.active.iter().filter_map(|number| self.open.get(*number)?.as_ref()).any(|open| {
-            open.source.is_none() && (open.queue.in_flight() != 0 || !open.waiting.is_empty())
+            open.sources.is_empty() && (open.queue.in_flight() != 0 || !open.waiting.is_empty())
         })
+    }
+
+    /// Lets go of what limits hold back; to be committed.
+    pub(super) fn hurry(&mut self) {
+        for position in 0..self.active.len() {
+            let Some(number) = self.active(position) else { break };
+            if let Some(open) = self.get_mut(number) {
+                open.queue.hurry();
+                self.touch(number);
+            }
+        }
     }
 
     /// Whether any has a source.
@@ -189,10 +203,11 @@ impl Queues {
             self.retired -= 1;
             self.active.retain(|other| *other != number);
             self.dirty.retain(|other| *other != number);
-            if let Some(descriptor) = open.source {
-                self.sources -= 1;
+            self.sources -= open.sources.len();
+            for source in &open.sources {
                 // A clone of it elsewhere would keep it in the set.
-                let _ = self.epoll.ctl(ControlOperation::Delete, descriptor, EpollEvent::default());
+                let gone = descriptor_of(*source);
+                let _ = self.epoll.ctl(ControlOperation::Delete, gone, EpollEvent::default());
             }
         }
     }

@@ -110,8 +110,8 @@ impl NetReceiver for OddReceiver {
     fn receive(&mut self, _room: Room<'_>) -> Result<Option<Received>, NetError> {
         Ok(self.0.take().map(|len| Received { len, offload: Offload::default() }))
     }
-    fn source(&self) -> Option<paraslot_device::Source> {
-        None
+    fn sources(&self) -> paraslot_device::Sources {
+        paraslot_device::Sources::new()
     }
     fn prepare_to_wait(&mut self) -> Progress {
         Progress::Idle

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use paraslot_backends::block::{
     BlockBackend, BlockCompletion, BlockInfo, BlockOp, BlockQueue, BlockRequest,
 };
-use paraslot_device::Source;
+use paraslot_device::Sources;
 
 /// How many operations of these kinds were accepted.
 #[derive(Debug, Default)]
@@ -103,8 +103,8 @@ impl BlockQueue for TalliedQueue {
         self.queue.complete(completions);
     }
 
-    fn source(&self) -> Option<Source> {
-        self.queue.source()
+    fn sources(&self) -> Sources {
+        self.queue.sources()
     }
 
     fn in_flight(&self) -> usize {
@@ -113,6 +113,10 @@ impl BlockQueue for TalliedQueue {
 
     fn cancel(&mut self, token: u64) {
         self.queue.cancel(token);
+    }
+
+    fn hurry(&mut self) {
+        self.queue.hurry();
     }
 
     fn copied_bytes(&self) -> u64 {

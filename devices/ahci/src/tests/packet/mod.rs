@@ -307,7 +307,7 @@ fn the_lane_s_source_is_quiet_before_the_worker_sleeps() {
 
     let unit = drive(None);
     let mut device = PacketDevice::new(PacketOptions::new(unit.clone()), "port").unwrap();
-    let Some(Source::Readable(descriptor)) = device.source() else { panic!("a descriptor") };
+    let [Source::Readable(descriptor)] = device.sources()[..] else { panic!("a descriptor") };
     let epoll = Epoll::new().unwrap();
     let event = EpollEvent::new(EventSet::IN, 0);
     epoll.ctl(ControlOperation::Add, descriptor, event).unwrap();

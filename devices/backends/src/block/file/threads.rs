@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use paraslot_device::Source;
+use paraslot_device::{Source, Sources};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::image::Image;
@@ -220,8 +220,8 @@ impl BlockQueue for ThreadsQueue {
         completions.append(&mut list.done);
     }
 
-    fn source(&self) -> Option<Source> {
-        Some(Source::Event(self.results.event.as_raw_fd()))
+    fn sources(&self) -> Sources {
+        Sources::from_iter([Source::Event(self.results.event.as_raw_fd())])
     }
 
     fn in_flight(&self) -> usize {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::{IoUring, Probe, opcode, squeue, types};
-use paraslot_device::Source;
+use paraslot_device::{Source, Sources};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::gate::Entry;
@@ -399,8 +399,8 @@ impl BlockQueue for UringQueue {
         completions.append(&mut self.done);
     }
 
-    fn source(&self) -> Option<Source> {
-        Some(Source::Event(self.event.as_raw_fd()))
+    fn sources(&self) -> Sources {
+        Sources::from_iter([Source::Event(self.event.as_raw_fd())])
     }
 
     fn in_flight(&self) -> usize {

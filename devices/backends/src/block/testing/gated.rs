@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
 
-use paraslot_device::Source;
+use paraslot_device::{Source, Sources};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::lock;
@@ -128,7 +128,7 @@ impl<B: BlockBackend> BlockBackend for GatedBackend<B> {
 
     fn open_queue(&self, depth: u32) -> io::Result<Box<dyn BlockQueue>> {
         let inner = self.inner.open_queue(depth)?;
-        assert!(inner.source().is_none(), "a gated backend must complete in commit");
+        assert!(inner.sources().is_empty(), "a gated backend must complete in commit");
         let event = EventFd::new(EFD_NONBLOCK)?;
         let mut state = lock(&self.gate.0);
         state.queues += 1;
@@ -192,8 +192,8 @@ impl BlockQueue for GatedQueue {
         self.in_flight -= u32::try_from(completions.len() - before).expect("within its depth");
     }
 
-    fn source(&self) -> Option<Source> {
-        Some(Source::Event(self.event.as_raw_fd()))
+    fn sources(&self) -> Sources {
+        Sources::from_iter([Source::Event(self.event.as_raw_fd())])
     }
 
     fn in_flight(&self) -> usize {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use paraslot_device::Source;
+use paraslot_device::Sources;
 
 use super::lock;
 use crate::block::{BlockBackend, BlockCompletion, BlockInfo, BlockOp, BlockQueue, BlockRequest};
@@ -190,12 +190,16 @@ impl BlockQueue for RecordingQueue {
         }
     }
 
-    fn source(&self) -> Option<Source> {
-        self.inner.source()
+    fn sources(&self) -> Sources {
+        self.inner.sources()
     }
 
     fn in_flight(&self) -> usize {
         self.inner.in_flight()
+    }
+
+    fn hurry(&mut self) {
+        self.inner.hurry();
     }
 
     fn cancel(&mut self, token: u64) {

@@ -25,7 +25,7 @@ fn a_sink_counts_and_never_delivers() {
         assert_eq!(sink.frames(), 3 * u64::from(queue), "the batch has not ended");
         sender.commit();
         assert_eq!(sink.frames(), 3 * u64::from(queue + 1));
-        assert_eq!((sender.source(), sender.copied_bytes()), (None, 0));
+        assert_eq!((sender.sources().len(), sender.copied_bytes()), (0, 0));
         let mut receiver = sink.open_receiver(queue).unwrap();
         assert!(sink.open_receiver(queue).is_err());
         assert!(receiver.receive(Room::Host(&mut [0; 2000])).unwrap().is_none());

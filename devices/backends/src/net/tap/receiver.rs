@@ -2,7 +2,7 @@
 
 use std::io;
 
-use paraslot_device::{DmaBuffers, Progress, Source};
+use paraslot_device::{DmaBuffers, Progress, Sources};
 use paraslot_spec::virtio_net::Header;
 use zerocopy::IntoBytes;
 
@@ -104,8 +104,8 @@ impl NetReceiver for Receiver {
         }
     }
 
-    fn source(&self) -> Option<Source> {
-        Some(self.lease.source())
+    fn sources(&self) -> Sources {
+        Sources::from_iter([self.lease.source()])
     }
 
     fn prepare_to_wait(&mut self) -> Progress {

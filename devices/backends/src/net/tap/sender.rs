@@ -1,6 +1,6 @@
 //! The way out through one queue.
 
-use paraslot_device::{Progress, Source};
+use paraslot_device::{Progress, Sources};
 use zerocopy::IntoBytes;
 
 use super::header;
@@ -100,8 +100,8 @@ impl NetSender for Sender {
 
     fn commit(&mut self) {}
 
-    fn source(&self) -> Option<Source> {
-        Some(self.lease.source())
+    fn sources(&self) -> Sources {
+        Sources::from_iter([self.lease.source()])
     }
 
     fn prepare_to_wait(&mut self) -> Progress {

@@ -1,7 +1,7 @@
 //! What every network backend must do.
 
 use paraslot_device::dma::Direction;
-use paraslot_device::{DmaBuffers, Progress, Source};
+use paraslot_device::{DmaBuffers, Progress, Source, Sources};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::packet::Packet;
@@ -96,9 +96,9 @@ impl FarEnd for PortEnd<'_> {
 pub(crate) struct Bell(Epoll);
 
 impl Bell {
-    pub(crate) fn new(source: Option<Source>) -> Self {
+    pub(crate) fn new(sources: Sources) -> Self {
         let epoll = Epoll::new().expect("epoll");
-        if let Some(Source::Event(fd) | Source::Readable(fd)) = source {
+        for Source::Event(fd) | Source::Readable(fd) in sources {
             // Edge-triggered, so that nobody need read it.
             let event = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, 0);
             epoll.ctl(ControlOperation::Add, fd, event).expect("a descriptor to wait for");
@@ -110,7 +110,7 @@ impl Bell {
         loop {
             match self.0.wait(milliseconds, &mut [EpollEvent::default()]) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                result => return result.expect("epoll") == 1,
+                result => return result.expect("epoll") >= 1,
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use paraslot_device::{Progress, Source};
+use paraslot_device::{Progress, Sources};
 
 use crate::net::bell::lock;
 use crate::net::{
@@ -109,8 +109,8 @@ impl NetSender for FaultSender {
         self.inner.commit();
     }
 
-    fn source(&self) -> Option<Source> {
-        self.inner.source()
+    fn sources(&self) -> Sources {
+        self.inner.sources()
     }
 
     fn prepare_to_wait(&mut self) -> Progress {
@@ -139,8 +139,8 @@ impl NetReceiver for FaultReceiver {
         error.map_or(Ok(Some(received)), Err)
     }
 
-    fn source(&self) -> Option<Source> {
-        self.inner.source()
+    fn sources(&self) -> Sources {
+        self.inner.sources()
     }
 
     fn prepare_to_wait(&mut self) -> Progress {

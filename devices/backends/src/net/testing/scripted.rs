@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use paraslot_device::{Progress, Source};
+use paraslot_device::{Progress, Sources};
 
 use crate::net::bell::{Bell, Claim, lock, queue, several};
 use crate::net::parse::HEADERS;
@@ -259,8 +259,8 @@ impl NetSender for ScriptedSender {
         state.commits += 1;
     }
 
-    fn source(&self) -> Option<Source> {
-        Some(self.queue().room.source())
+    fn sources(&self) -> Sources {
+        Sources::from_iter([self.queue().room.source()])
     }
 
     fn prepare_to_wait(&mut self) -> Progress {
@@ -337,8 +337,8 @@ impl NetReceiver for ScriptedReceiver {
         Ok(received)
     }
 
-    fn source(&self) -> Option<Source> {
-        Some(self.queue().arrival.source())
+    fn sources(&self) -> Sources {
+        Sources::from_iter([self.queue().arrival.source()])
     }
 
     fn prepare_to_wait(&mut self) -> Progress {

@@ -68,7 +68,7 @@ fn frames_arrive_when_the_test_says_so() {
     let frame = |number| vec![number; 60];
     port.set_queues(2).unwrap();
     let mut receiver = port.open_receiver(1).unwrap();
-    let bell = Bell::new(receiver.source());
+    let bell = Bell::new(receiver.sources());
     host.hold();
     for number in 0..4 {
         host.push(1, &frame(number));
@@ -95,7 +95,7 @@ fn frames_arrive_when_the_test_says_so() {
 fn what_is_sent_is_shown_when_the_batch_ends() {
     let (port, host) = ScriptedNet::new(1);
     let mut sender = port.open_sender(0).unwrap();
-    let bell = Bell::new(sender.source());
+    let bell = Bell::new(sender.sources());
     host.set_room(0, Some(2));
     send(&mut *sender, &[1; 60]).unwrap();
     send(&mut *sender, &[2; 60]).unwrap();

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use paraslot_device::{Progress, Source};
+use paraslot_device::{Progress, Sources};
 
 use super::lane::{Inlet, Lane, Outlet};
 use super::ring::{Consumer, Description, Place, Ring};
@@ -143,8 +143,8 @@ impl NetReceiver for WireReceiver {
         Ok(received)
     }
 
-    fn source(&self) -> Option<Source> {
-        self.outlet().map(|outlet| outlet.bell.source())
+    fn sources(&self) -> Sources {
+        self.outlet().map(|outlet| outlet.bell.source()).into_iter().collect()
     }
 
     fn prepare_to_wait(&mut self) -> Progress {

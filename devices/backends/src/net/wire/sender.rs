@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use paraslot_device::{Progress, Source};
+use paraslot_device::{Progress, Source, Sources};
 
 use super::OnFull;
 use super::lane::{Inlet, Lane};
@@ -109,9 +109,9 @@ impl NetSender for WireSender {
         self.published = self.tail;
     }
 
-    fn source(&self) -> Option<Source> {
-        let inlet = self.inlet().ok().filter(|_| self.on_full == OnFull::Wait)?;
-        Some(Source::Event(inlet.room.as_raw_fd()))
+    fn sources(&self) -> Sources {
+        let inlet = self.inlet().ok().filter(|_| self.on_full == OnFull::Wait);
+        inlet.map(|inlet| Source::Event(inlet.room.as_raw_fd())).into_iter().collect()
     }
 
     fn prepare_to_wait(&mut self) -> Progress {

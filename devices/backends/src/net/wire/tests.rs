@@ -61,7 +61,7 @@ fn a_queue_is_bounded_in_frames() {
         // Not even published yet, and there is no more room.
         let result = send(&mut *sender, &frame(3, 60));
         assert_eq!(matches!(result, Err(NetError::Busy)), on_full == OnFull::Wait);
-        assert_eq!(sender.source().is_some(), on_full == OnFull::Wait);
+        assert_eq!(!sender.sources().is_empty(), on_full == OnFull::Wait);
         sender.commit();
         for number in 0..3 {
             assert_eq!(receive(&mut *receiver), Some(frame(number, 60)));
@@ -130,7 +130,7 @@ fn closing_makes_room() {
     let (one, other) = Wire::new(WireOptions { frames: 1, ..WireOptions::default() }).unwrap();
     let receiver = other.open_receiver(0).unwrap();
     let mut sender = one.open_sender(0).unwrap();
-    let bell = Bell::new(sender.source());
+    let bell = Bell::new(sender.sources());
     send(&mut *sender, &frame(0, 60)).unwrap();
     assert!(matches!(send(&mut *sender, &frame(1, 60)), Err(NetError::Busy)));
     assert_eq!(sender.prepare_to_wait(), Progress::Idle);
@@ -146,7 +146,7 @@ fn a_sender_is_woken_when_its_frame_fits() {
     let port = Wire::loopback(WireOptions { bytes: 0, ..WireOptions::default() }).unwrap();
     let mut receiver = port.open_receiver(0).unwrap();
     let mut sender = port.open_sender(0).unwrap();
-    let bell = Bell::new(sender.source());
+    let bell = Bell::new(sender.sources());
     for number in 0..4 {
         send(&mut *sender, &frame(number, 16_000)).unwrap();
     }
@@ -199,7 +199,7 @@ fn frames_under_way_follow_the_queues_in_use() {
     sender.commit();
     let mut second = other.open_receiver(1).unwrap();
     assert_eq!(second.prepare_to_wait(), Progress::Idle);
-    let bell = Bell::new(second.source());
+    let bell = Bell::new(second.sources());
     other.set_queues(2).unwrap();
     bell.wait();
     assert_eq!(receive(&mut *first), None);

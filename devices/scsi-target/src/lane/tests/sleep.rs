@@ -9,7 +9,7 @@ use paraslot_backends::block::{
     BlockBackend, BlockCompletion, BlockInfo, BlockQueue, BlockRequest, MemoryBackend,
 };
 use paraslot_device::dma::Direction;
-use paraslot_device::{DmaBuffers, Source};
+use paraslot_device::{DmaBuffers, Source, Sources};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::rig::{Bed, HERE, Rig, image, round, rounds, unit};
@@ -150,8 +150,8 @@ impl BlockQueue for SharedQueue {
         self.0.complete(completions);
     }
 
-    fn source(&self) -> Option<Source> {
-        Some(Source::Event(self.1.as_raw_fd()))
+    fn sources(&self) -> Sources {
+        Sources::from_iter([Source::Event(self.1.as_raw_fd())])
     }
 
     fn in_flight(&self) -> usize {

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::RawFd;
 
 use paraslot_device::dma::Direction;
-use paraslot_device::{DmaBuffers, Source};
+use paraslot_device::{DmaBuffers, Source, Sources};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use crate::block::testing::GuestPages;
@@ -170,15 +170,15 @@ impl Guest {
                 return frame;
             }
             if receiver.prepare_to_wait() == paraslot_device::Progress::Idle {
-                assert!(rings(receiver.source(), 60_000), "a frame, or a wake-up");
+                assert!(rings(receiver.sources(), 60_000), "a frame, or a wake-up");
             }
         }
     }
 }
 
 /// Whether a source rings within so many milliseconds; it goes on to if it does.
-pub(super) fn rings(source: Option<Source>, limit: i32) -> bool {
-    let Some(Source::Event(fd) | Source::Readable(fd)) = source else { return false };
+pub(super) fn rings(sources: Sources, limit: i32) -> bool {
+    let [Source::Event(fd) | Source::Readable(fd)] = sources[..] else { return false };
     wait(fd, limit)
 }
 

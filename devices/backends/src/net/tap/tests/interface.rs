@@ -177,13 +177,13 @@ fn while_it_is_down_frames_are_lost_and_then_no_more() {
                 assert!(port.receive().unwrap().is_none());
                 // Whoever wants to send tries, and whoever waits for a frame sleeps.
                 assert_eq!(port.receiver.prepare_to_wait(), Progress::Idle);
-                assert!(!rings(port.receiver.source(), 0));
+                assert!(!rings(port.receiver.sources(), 0));
             }
             port.host.up();
             port.host.set_neighbour(GUEST, GUEST_MAC);
             // It is still armed.
             socket.send_to(b"in", (GUEST, PORT)).unwrap();
-            assert!(rings(port.receiver.source(), 60_000));
+            assert!(rings(port.receiver.sources(), 60_000));
             assert_eq!(port.next().0[42..44], *b"in");
             port.send(&port.outward().udp(b"out", false), Offload::default()).unwrap();
             assert_eq!(datagram(&socket), b"out");
@@ -203,20 +203,20 @@ fn one_that_is_removed_is_down_once_and_then_silent() {
                     assert_eq!(port.receiver.prepare_to_wait(), Progress::Idle);
                 }
                 port.host.remove();
-                assert_eq!(rings(port.receiver.source(), if asleep { 60_000 } else { 0 }), asleep);
+                assert_eq!(rings(port.receiver.sources(), if asleep { 60_000 } else { 0 }), asleep);
                 if !asleep {
                     assert_eq!(port.receiver.prepare_to_wait(), Progress::More);
                 }
                 assert!(matches!(port.receive(), Err(NetError::Down)));
                 for _ in 0..3 {
                     assert_eq!(port.receiver.prepare_to_wait(), Progress::Idle);
-                    assert!(!rings(port.receiver.source(), 0));
+                    assert!(!rings(port.receiver.sources(), 0));
                     assert!(port.receive().unwrap().is_none());
                     // Nor is anyone to wait for room.
                     let error = port.send(&frame, Offload::default()).unwrap_err();
                     assert!(matches!(error, NetError::Down), "{error}");
                     assert_eq!(port.sender.prepare_to_wait(), Progress::More);
-                    assert!(!rings(port.sender.source(), 0));
+                    assert!(!rings(port.sender.sources(), 0));
                 }
                 assert!(port.backend.set_queues(queues + 1).is_err() == (queues > 1));
                 // The halves are opened again without harm, and find the same.
@@ -259,7 +259,7 @@ fn only_the_queues_in_use_get_frames() {
             }
             for receiver in &mut receivers {
                 assert_eq!(receiver.prepare_to_wait(), Progress::Idle);
-                assert!(!rings(receiver.source(), 0));
+                assert!(!rings(receiver.sources(), 0));
             }
         }
         backend.set_queues(4).unwrap();

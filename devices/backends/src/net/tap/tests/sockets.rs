@@ -223,15 +223,15 @@ fn a_full_queue_leaves_the_frame_and_rings_when_there_is_room() {
             }
         };
         assert!(matches!(error, NetError::Busy), "{error}");
-        assert!(!rings(sender.source(), 0));
+        assert!(!rings(sender.sources(), 0));
         assert_eq!(sender.prepare_to_wait(), Progress::Idle);
         assert_eq!(sender.prepare_to_wait(), Progress::Idle);
-        assert!(!rings(sender.source(), 0));
+        assert!(!rings(sender.sources(), 0));
         while taken(&peer).is_some() {
             sent -= 1;
         }
         assert_eq!(sent, 0);
-        assert!(rings(sender.source(), 60_000));
+        assert!(rings(sender.sources(), 60_000));
         // Taken back in one way or the other: there is room all the while.
         if round == 0 {
             sender.stop_waiting();
@@ -239,9 +239,9 @@ fn a_full_queue_leaves_the_frame_and_rings_when_there_is_room() {
             send(&mut *sender).unwrap();
             assert!(taken(&peer).is_some());
         }
-        assert!(!rings(sender.source(), 0));
+        assert!(!rings(sender.sources(), 0));
         assert_eq!(sender.prepare_to_wait(), Progress::More);
-        assert!(!rings(sender.source(), 0));
+        assert!(!rings(sender.sources(), 0));
     }
 }
 
@@ -255,19 +255,19 @@ fn a_receiver_rings_only_when_asked_to() {
         assert_eq!(receiver.prepare_to_wait(), Progress::Idle);
         // Looking once more does not take it back.
         assert!(guest.receive(&mut *receiver).unwrap().is_none());
-        assert!(!rings(receiver.source(), 0));
+        assert!(!rings(receiver.sources(), 0));
         give(&peer, &pattern(60));
         give(&peer, &pattern(61));
-        assert!(rings(receiver.source(), 60_000));
+        assert!(rings(receiver.sources(), 60_000));
         if round == 0 {
             // As a guest does that has no buffers any more.
             receiver.stop_waiting();
-            assert!(!rings(receiver.source(), 0));
+            assert!(!rings(receiver.sources(), 0));
         }
         assert_eq!(guest.receive(&mut *receiver).unwrap().unwrap().0.len(), 60);
-        assert!(!rings(receiver.source(), 0));
+        assert!(!rings(receiver.sources(), 0));
         assert_eq!(receiver.prepare_to_wait(), Progress::More);
-        assert!(!rings(receiver.source(), 0));
+        assert!(!rings(receiver.sources(), 0));
         assert_eq!(guest.receive(&mut *receiver).unwrap().unwrap().0.len(), 61);
     }
 }
@@ -283,17 +283,17 @@ fn the_end_is_told_once_and_waited_for_in_peace() {
     let guest = Guest::new();
     assert_eq!(receiver.prepare_to_wait(), Progress::Idle);
     peer.shutdown(Shutdown::Both).unwrap();
-    assert!(rings(receiver.source(), 60_000));
+    assert!(rings(receiver.sources(), 60_000));
     assert!(matches!(guest.receive(&mut *receiver), Err(NetError::Down)));
     for _ in 0..3 {
         assert_eq!(receiver.prepare_to_wait(), Progress::Idle);
-        assert!(!rings(receiver.source(), 0));
+        assert!(!rings(receiver.sources(), 0));
         assert!(guest.receive(&mut *receiver).unwrap().is_none());
     }
     // Never armed.
     let error = guest.send(&mut *sender, &pattern(60), Offload::default()).unwrap_err();
     assert!(matches!(error, NetError::Io(_)), "{error}");
-    assert!(!rings(sender.source(), 0));
+    assert!(!rings(sender.sources(), 0));
 }
 
 #[test]

@@ -33,7 +33,7 @@ struct Echo {
 
 impl Worker for Echo {
     fn sources(&self) -> Vec<Source> {
-        self.sender.source().into_iter().chain(self.receiver.source()).collect()
+        self.sender.sources().into_iter().chain(self.receiver.sources()).collect()
     }
 
     fn service(&mut self) -> Progress {

@@ -78,7 +78,7 @@ fn receive_into<'a>(receiver: &mut dyn NetReceiver, room: impl FnOnce() -> Room<
 }
 
 fn await_frame(receiver: &mut dyn NetReceiver) {
-    let bell = Bell::new(receiver.source());
+    let bell = Bell::new(receiver.sources());
     while receiver.prepare_to_wait() == Progress::Idle {
         bell.wait();
     }
@@ -291,14 +291,14 @@ pub(super) fn waiting(near: &dyn NetBackend, far: &mut dyn FarEnd) {
     let mut receiver = near.open_receiver(0).expect("a receiver");
     let frame = Packet::udp6(&payload(7, 100)).finished();
     for _ in 0..3 {
-        let bell = Bell::new(receiver.source());
+        let bell = Bell::new(receiver.sources());
         assert_eq!(receiver.prepare_to_wait(), Progress::Idle, "there is nothing");
         assert!(!bell.rings(0), "nothing has come");
         far.push(&frame, Offload::default());
         bell.wait();
         assert!(receive(&mut *receiver).0 == frame);
         receiver.stop_waiting();
-        let bell = Bell::new(receiver.source());
+        let bell = Bell::new(receiver.sources());
         far.push(&frame, Offload::default());
         assert!(!bell.rings(5), "rung, and nobody waits");
         // There is something already, soon at least.
@@ -314,7 +314,7 @@ pub(super) fn waiting(near: &dyn NetBackend, far: &mut dyn FarEnd) {
 pub(super) fn busy(near: &dyn NetBackend, far: &mut dyn FarEnd) {
     far.attach(Way::Out);
     let mut sender = near.open_sender(0).expect("a sender");
-    let bell = Bell::new(sender.source());
+    let bell = Bell::new(sender.sources());
     let frame = |number: u32| Packet::udp4(&number.to_be_bytes()).finished();
     let (mut sent, mut pulled, mut woken) = (0u32, 0u32, 0);
     while woken < 3 {

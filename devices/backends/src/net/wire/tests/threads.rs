@@ -61,7 +61,7 @@ fn headers_are_checked_where_they_cannot_change() {
 
 /// Sends `count` numbered frames of several lengths in batches, and sleeps when there is no room.
 fn send_all(mut sender: Box<dyn NetSender>, count: u32, batch: u32) {
-    let bell = Bell::new(sender.source());
+    let bell = Bell::new(sender.sources());
     let mut number = 0;
     while number < count {
         let len = 60 + usize::try_from(number % 7).unwrap() * 200;
@@ -90,7 +90,7 @@ fn two_threads_wake_each_other() {
         let sender = port.open_sender(0).unwrap();
         thread::scope(|scope| {
             scope.spawn(move || send_all(sender, COUNT, batch));
-            let bell = Bell::new(receiver.source());
+            let bell = Bell::new(receiver.sources());
             let mut number = 0;
             while number < COUNT {
                 let Some(bytes) = receive(&mut *receiver) else {
@@ -123,7 +123,7 @@ fn queues_change_hands_under_way() {
         let workers = receivers.map(|mut receiver| {
             let (seen, done) = (&seen, &done);
             scope.spawn(move || {
-                let bell = Bell::new(receiver.source());
+                let bell = Bell::new(receiver.sources());
                 let mut taken = vec![];
                 while !done.load(Ordering::Acquire) {
                     if let Some(bytes) = receive(&mut *receiver) {
@@ -141,7 +141,7 @@ fn queues_change_hands_under_way() {
         for (index, mut sender) in (0..).zip(senders) {
             // Frame numbers tell who sent them.
             scope.spawn(move || {
-                let bell = Bell::new(sender.source());
+                let bell = Bell::new(sender.sources());
                 let mut number = 0;
                 while number < COUNT {
                     match send(&mut *sender, &frame(number * 2 + index, 60)) {
