@@ -87,7 +87,7 @@ fn the_list_of_pages_is_that_of_the_pages<W: Way>() {
     one::<W>(&LogicalUnit::disk(options).expect("a disk"), |it| {
         assert_eq!(page(it, 0), [0x00, 0x83, 0x86, 0xb0, 0xb1, 0xb2]);
         it.fails(&inquiry(Some(0x80), 64), Data::In(64), bad_cdb(2, Some(7)));
-        assert_eq!(page(it, 0x83), []);
+        assert_eq!(page(it, 0x83), [0_u8; 0]);
     });
     one::<W>(&drive(None), |it| {
         let listed = it.input(&inquiry(Some(0), 64), 64);
