@@ -6,6 +6,7 @@ pub mod frames;
 pub mod fuzz;
 pub mod image;
 pub mod memory;
+pub mod moving;
 pub mod peer;
 pub mod port;
 pub mod scripts;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use paraslot_backends::block::BlockBackend;
-use paraslot_device::{DeviceError, DmaSpace, Worker};
+use paraslot_device::state::Value;
+use paraslot_device::{DeviceError, DmaSpace, SavedState, StateError, Worker};
 use paraslot_spec::virtio::device_type;
 use paraslot_spec::virtio_blk::feature;
 use paraslot_virtio::{DeviceConfig, Queue, TransportSignals, VirtioDevice};
@@ -15,10 +16,10 @@ use crate::worker::QueueWorker;
 
 /// A virtio block device.
 pub struct VirtioBlk {
-    shared: Arc<Shared>,
-    features: u64,
-    queue_sizes: Box<[u16]>,
-    accepted: u64,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) features: u64,
+    pub(crate) queue_sizes: Box<[u16]>,
+    pub(crate) accepted: u64,
 }
 
 impl VirtioBlk {
@@ -38,6 +39,19 @@ impl VirtioBlk {
     /// What the owner keeps when a transport takes the device over.
     pub fn control(&self) -> Control {
         Control(self.shared.clone())
+    }
+
+    fn worker<A: DmaSpace>(
+        &self,
+        index: u16,
+        queue: Queue<A>,
+    ) -> Result<QueueWorker<A>, DeviceError> {
+        if usize::from(index) >= self.queue_sizes.len() {
+            return Err(DeviceError::Config(format!("virtio-blk: there is no queue {index}")));
+        }
+        let backend =
+            self.shared.backend.open_queue(queue.size().into()).map_err(DeviceError::Backend)?;
+        Ok(QueueWorker::new(queue, backend, self.shared.clone(), self.accepted))
     }
 }
 
@@ -82,12 +96,7 @@ impl<A: DmaSpace> VirtioDevice<A> for VirtioBlk {
     }
 
     fn start_queue(&mut self, index: u16, queue: Queue<A>) -> Result<Box<dyn Worker>, DeviceError> {
-        if usize::from(index) >= self.queue_sizes.len() {
-            return Err(DeviceError::Config(format!("virtio-blk: there is no queue {index}")));
-        }
-        let backend =
-            self.shared.backend.open_queue(queue.size().into()).map_err(DeviceError::Backend)?;
-        Ok(Box::new(QueueWorker::new(queue, backend, self.shared.clone(), self.accepted)))
+        Ok(Box::new(self.worker(index, queue)?))
     }
 
     fn reset(&mut self) {
@@ -95,6 +104,29 @@ impl<A: DmaSpace> VirtioDevice<A> for VirtioBlk {
         let Self { shared, features: _, queue_sizes: _, accepted } = self;
         *accepted = 0;
         shared.set_writeback(shared.limits.write_cache);
+    }
+
+    fn save(&self) -> Result<SavedState, StateError> {
+        self.save_device()
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        self.restore_device(state)
+    }
+
+    fn save_queue(&self, _index: u16, worker: &dyn Worker) -> Result<Value, StateError> {
+        QueueWorker::<A>::save(worker)
+    }
+
+    fn restore_queue(
+        &mut self,
+        index: u16,
+        queue: Queue<A>,
+        state: &Value,
+    ) -> Result<Box<dyn Worker>, StateError> {
+        let mut worker = self.worker(index, queue)?;
+        worker.restore(state)?;
+        Ok(Box::new(worker))
     }
 }
 

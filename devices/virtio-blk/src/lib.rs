@@ -22,6 +22,7 @@ mod config;
 mod device;
 mod request;
 mod shared;
+mod state;
 #[cfg(test)]
 mod tests;
 mod worker;

@@ -51,6 +51,11 @@ impl Shared {
         self.capacity.load(Ordering::Acquire)
     }
 
+    /// The writeback field.
+    pub(crate) fn writeback(&self) -> bool {
+        self.writeback.load(Ordering::Acquire)
+    }
+
     /// Sets the writeback field.
     pub(crate) fn set_writeback(&self, writeback: bool) {
         self.writeback.store(writeback, Ordering::Release);
@@ -74,7 +79,7 @@ impl Shared {
     /// features accepted.
     pub(crate) fn writes_are_stable(&self, features: u64) -> bool {
         if features & feature::CONFIG_WCE != 0 {
-            !self.writeback.load(Ordering::Acquire)
+            !self.writeback()
         } else {
             features & feature::FLUSH == 0 || !self.limits.write_cache
         }

@@ -6,6 +6,7 @@ mod faults;
 mod flow;
 mod framing;
 mod requests;
+mod state;
 
 use std::sync::Arc;
 

@@ -26,28 +26,28 @@ const MOST_SEGMENTS: usize = 16 * 1024;
 ///
 /// A chain's head is its slot and its token: the queue sees to it that no head is in flight twice.
 pub(crate) struct QueueWorker<A: DmaSpace> {
-    queue: Queue<A>,
+    pub(crate) queue: Queue<A>,
     backend: Box<dyn BlockQueue>,
     shared: Arc<Shared>,
     features: u64,
-    slots: Vec<Slot>,
+    pub(crate) slots: Vec<Slot>,
     /// Heads of requests that have more for the backend, oldest first. While there are any, no chain
     /// is taken.
     waiting: VecDeque<u16>,
     /// Heads of requests that are over, and for which the driver is still to be told.
-    over: Vec<u16>,
+    pub(crate) over: Vec<u16>,
     completions: Vec<BlockCompletion>,
     /// Buffers of the requests in flight.
     segments: usize,
 }
 
 /// A request in flight.
-struct Slot {
-    answer: Answer,
+pub(crate) struct Slot {
+    pub(crate) answer: Answer,
     /// Buffers of its chain.
     segments: usize,
     /// Bytes at the start of what the device can write that are filled if it succeeds.
-    fills: u64,
+    pub(crate) fills: u64,
     /// For the backend, before anything else.
     refused: Option<Box<BlockRequest>>,
     /// Done to each of `ranges` from `next` on.
@@ -58,7 +58,7 @@ struct Slot {
     flush: bool,
     /// Operations with the backend.
     running: usize,
-    status: u8,
+    pub(crate) status: u8,
 }
 
 impl Slot {
@@ -75,6 +75,11 @@ impl Slot {
             running: 0,
             status: status::OK,
         }
+    }
+
+    /// One that is over.
+    pub(crate) fn over(answer: Answer, fills: u64, status: u8) -> Self {
+        Self { answer, fills, status, ..Self::new() }
     }
 
     /// The next operation for the backend.

@@ -1,6 +1,20 @@
 //! Device configuration with a generation that is right.
 
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use paraslot_device::StateError;
+use serde::{Deserialize, Serialize};
+
+/// A [`DeviceConfig`]'s saved state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceConfigState {
+    /// In hexadecimal digits.
+    #[serde(with = "hex")]
+    bytes: Vec<u8>,
+    generation: u32,
+}
 
 /// The bytes of a device's configuration structure (2.5) and their generation, shared between the
 /// device, which changes them, and its transport, which shows them.
@@ -66,6 +80,35 @@ impl DeviceConfig {
             state.generation = state.generation.wrapping_add(1);
         }
         changed
+    }
+
+    /// What [`restore`](Self::restore) takes.
+    pub fn save(&self) -> DeviceConfigState {
+        let state = self.lock();
+        DeviceConfigState { bytes: state.bytes.to_vec(), generation: state.generation }
+    }
+
+    /// Shows what the saved configuration showed, its generation too, for a driver may be in the middle
+    /// of reading it. Bytes outside of `changing` are those that tell how the device was built.
+    ///
+    /// # Errors
+    /// When those differ from this device's. Then nothing has changed.
+    pub fn restore(
+        &self,
+        saved: &DeviceConfigState,
+        changing: &[Range<usize>],
+    ) -> Result<(), StateError> {
+        let mut state = self.lock();
+        let fits = |(at, (here, saved)): (usize, (&u8, &u8))| {
+            here == saved || changing.iter().any(|range| range.contains(&at))
+        };
+        let same_len = state.bytes.len() == saved.bytes.len();
+        if !same_len || !state.bytes.iter().zip(&saved.bytes).enumerate().all(fits) {
+            return Err(StateError::impossible("the device configuration is another device's"));
+        }
+        state.bytes.copy_from_slice(&saved.bytes);
+        state.generation = saved.generation;
+        Ok(())
     }
 }
 

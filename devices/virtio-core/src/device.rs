@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use paraslot_device::{DeviceError, DmaSpace, Worker};
+use paraslot_device::state::Value;
+use paraslot_device::{DeviceError, DmaSpace, SavedState, StateError, Worker};
 
 use crate::{DeviceConfig, Queue};
 
@@ -54,4 +55,45 @@ pub trait VirtioDevice<A: DmaSpace>: Send {
 
     /// Forgets what the driver has negotiated and set up.
     fn reset(&mut self);
+
+    /// What the device knows beyond its transport and its queues. While no worker runs.
+    ///
+    /// # Errors
+    /// When the device cannot be saved, which is so for one that does not implement this.
+    fn save(&self) -> Result<SavedState, StateError> {
+        Err(StateError::Unsupported("this virtio device"))
+    }
+
+    /// Takes a saved state over: after `reset` and, if the driver had got that far, `accept_features`,
+    /// and before any queue. A configuration that is not what it was is told to the driver as a change.
+    ///
+    /// # Errors
+    /// When the state is not this device's, or not possible. The transport resets the device then.
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        let _ = state;
+        Err(StateError::Unsupported("this virtio device"))
+    }
+
+    /// The state of queue `index`, whose worker is `worker`, made by this device and quiet.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    fn save_queue(&self, index: u16, worker: &dyn Worker) -> Result<Value, StateError> {
+        let _ = (index, worker);
+        Err(StateError::Unsupported("this virtio device"))
+    }
+
+    /// Makes the worker for a queue that goes on where another was.
+    ///
+    /// # Errors
+    /// When the state is not possible, or as [`start_queue`](Self::start_queue).
+    fn restore_queue(
+        &mut self,
+        index: u16,
+        queue: Queue<A>,
+        state: &Value,
+    ) -> Result<Box<dyn Worker>, StateError> {
+        let _ = (index, queue, state);
+        Err(StateError::Unsupported("this virtio device"))
+    }
 }

@@ -15,6 +15,6 @@ pub mod segments;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod testing;
 
-pub use config::DeviceConfig;
+pub use config::{DeviceConfig, DeviceConfigState};
 pub use device::{TransportSignals, VirtioDevice};
-pub use queue::{Chain, MAX_CHAIN, Queue, QueueConfig, QueueError, Segment};
+pub use queue::{Chain, MAX_CHAIN, Queue, QueueConfig, QueueError, QueueState, Segment};

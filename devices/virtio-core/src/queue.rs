@@ -5,6 +5,7 @@
 
 mod chain;
 mod in_flight;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use crate::TransportSignals;
 use chain::Walker;
 pub use chain::{Chain, MAX_CHAIN, Segment};
 use in_flight::InFlight;
+pub use state::QueueState;
 
 const _: () = assert!(size_of::<VirtqUsedElem>() == size_of::<split::UsedElem>());
 
@@ -120,6 +122,8 @@ pub struct Queue<A: DmaSpace> {
 enum State {
     /// The rings have not been looked at.
     New,
+    /// Nor have they here, but another queue has used them, and this one goes on there.
+    Restored,
     Running,
     Broken,
 }
@@ -238,16 +242,18 @@ impl<A: DmaSpace> Queue<A> {
 
     /// Looks at the rings when they are first used.
     fn start(&mut self, memory: &A::M) -> Result<(), QueueError> {
-        if self.state != State::New {
+        if !matches!(self.state, State::New | State::Restored) {
             return Ok(());
         }
         if self.rings.is_none() || !self.config.accessible(memory) {
             return Err(QueueError::Rings);
         }
-        // The flags are 0 with EVENT_IDX, and 0 or 1 without (2.7.10.1), whatever was there before.
-        memory
-            .store(0u16, GuestAddress(self.config.used_ring), Ordering::Relaxed)
-            .or(Err(QueueError::Rings))?;
+        if self.state == State::New {
+            // The flags are 0 with EVENT_IDX, and 0 or 1 without (2.7.10.1), whatever was there before.
+            memory
+                .store(0u16, GuestAddress(self.config.used_ring), Ordering::Relaxed)
+                .or(Err(QueueError::Rings))?;
+        }
         self.state = State::Running;
         Ok(())
     }

@@ -189,7 +189,7 @@ impl<A: DmaSpace, D: VirtioDevice<A>> VirtioPci<A, D> {
     }
 
     /// A vector that events can be mapped to, or NO_VECTOR (4.1.5.1.2).
-    fn possible_vector(&self, vector: u16) -> u16 {
+    pub(crate) fn possible_vector(&self, vector: u16) -> u16 {
         if vector < self.layout.msix_vectors { vector } else { NO_VECTOR }
     }
 
@@ -235,8 +235,8 @@ impl<A: DmaSpace, D: VirtioDevice<A>> VirtioPci<A, D> {
 /// if anything has changed since, however often (4.1.4.3.1).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Generation {
-    seen: u32,
-    shown: u8,
+    pub(crate) seen: u32,
+    pub(crate) shown: u8,
 }
 
 impl Generation {

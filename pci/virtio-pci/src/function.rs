@@ -1,6 +1,6 @@
 //! The transport as a PCI function: which access goes where.
 
-use paraslot_device::{DeviceError, DmaSpace};
+use paraslot_device::{DeviceError, DmaSpace, SavedState, StateError};
 use paraslot_pci::{BarState, Layout, PciDevice};
 use paraslot_virtio::VirtioDevice;
 
@@ -116,6 +116,14 @@ impl<A: DmaSpace, D: VirtioDevice<A>> PciDevice for VirtioPci<A, D> {
 
     fn resume(&mut self) -> Result<(), DeviceError> {
         self.resume_queues()
+    }
+
+    fn save(&mut self) -> Result<SavedState, StateError> {
+        self.save_function()
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        self.restore_function(state)
     }
 }
 

@@ -15,6 +15,7 @@ mod layout;
 mod offsets;
 mod queues;
 mod signals;
+mod state;
 mod transport;
 mod window;
 

@@ -108,6 +108,11 @@ impl QueueSlot {
         self.run = Run::Paused(worker, interrupt);
     }
 
+    /// The worker that [`hold`](Self::hold) or [`wait`](Self::wait) keeps.
+    pub(crate) fn held(&self) -> Option<&dyn Worker> {
+        if let Run::Paused(worker, _) = &self.run { Some(&**worker) } else { None }
+    }
+
     /// Begins a reset: no interrupt from here on, and no new request. Changes nothing if one has
     /// begun.
     pub(crate) fn begin_reset(&mut self) {

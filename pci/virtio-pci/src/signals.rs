@@ -9,6 +9,8 @@ use paraslot_spec::virtio::Status;
 use paraslot_spec::virtio::pci::{ISR_CONFIG, ISR_QUEUE, NO_VECTOR};
 use paraslot_virtio::TransportSignals;
 
+use crate::state::SignalsState;
+
 /// What the transport shares with its device and the workers.
 pub(crate) struct Signals {
     interrupts: Arc<Interrupts>,
@@ -61,6 +63,27 @@ impl Signals {
         self.config_vector.store(NO_VECTOR, Ordering::Release);
         self.isr.store(0, Ordering::Release);
         self.sync_intx();
+    }
+
+    /// What [`restore`](Self::restore) takes, while paused.
+    pub(crate) fn save(&self) -> SignalsState {
+        let state = self.lock();
+        SignalsState {
+            status: state.status.bits(),
+            isr: self.isr.load(Ordering::Acquire),
+            config_vector: self.config_vector(),
+            config_change: state.kept,
+        }
+    }
+
+    /// Takes a saved state over, after a reset and while paused. The line follows with
+    /// [`sync_intx`](Self::sync_intx).
+    pub(crate) fn restore(&self, saved: &SignalsState) {
+        let mut state = self.lock();
+        state.status = Status::from_bits_truncate(saved.status);
+        state.kept = saved.config_change;
+        self.isr.store(saved.isr, Ordering::Release);
+        self.set_config_vector(saved.config_vector);
     }
 
     /// Keeps configuration changes back, or sends what was kept.

@@ -81,6 +81,9 @@ pub(crate) struct Registers {
     pub(crate) queue_select: u16,
 }
 
+/// A queue's number, the queue, and what it raises.
+type NewQueue<A> = (u16, Queue<A>, Arc<QueueInterrupt>);
+
 impl<A: DmaSpace, D: VirtioDevice<A>> VirtioPci<A, D> {
     /// A function that carries `device`.
     ///
@@ -194,7 +197,7 @@ impl<A: DmaSpace, D: VirtioDevice<A>> VirtioPci<A, D> {
     }
 
     /// Whether device and transport can work with what the driver has chosen.
-    fn negotiate(&mut self) -> bool {
+    pub(crate) fn negotiate(&mut self) -> bool {
         let chosen = self.registers.driver_features;
         chosen & !self.offered() == 0
             && chosen & feature::VERSION_1 != 0
@@ -209,14 +212,23 @@ impl<A: DmaSpace, D: VirtioDevice<A>> VirtioPci<A, D> {
     }
 
     fn try_start_queue(&mut self, index: usize) -> Result<(), DeviceError> {
-        let Some((slot, doorbell)) =
-            self.queues.get_mut(index).zip(self.layout.doorbells.get(index))
-        else {
-            return Ok(());
-        };
-        if !slot.is_idle() {
+        let Some((number, queue, interrupt)) = self.make_queue(index)? else { return Ok(()) };
+        let worker = self.device.start_queue(number, queue)?;
+        let Some(slot) = self.queues.get_mut(index) else { return Ok(()) };
+        if self.paused {
+            slot.hold(worker, interrupt);
             return Ok(());
         }
+        let name = worker_name(self.device.device_type(), index);
+        slot.run(&*self.host.executor, &name, worker, interrupt)
+    }
+
+    /// A queue for the device, as its registers say; `None` if it has a worker.
+    pub(crate) fn make_queue(&self, index: usize) -> Result<Option<NewQueue<A>>, DeviceError> {
+        let slot = self.queues.get(index).filter(|slot| slot.is_idle());
+        let Some((slot, doorbell)) = slot.zip(self.layout.doorbells.get(index)) else {
+            return Ok(None);
+        };
         let interrupt = Arc::new(QueueInterrupt::new(self.signals.clone(), slot.vector));
         let queue = Queue::new(
             slot.config(self.registers.driver_features),
@@ -226,13 +238,7 @@ impl<A: DmaSpace, D: VirtioDevice<A>> VirtioPci<A, D> {
             self.signals.clone(),
         );
         let number = u16::try_from(index).unwrap_or(u16::MAX);
-        let worker = self.device.start_queue(number, queue)?;
-        if self.paused {
-            slot.hold(worker, interrupt);
-            return Ok(());
-        }
-        let name = worker_name(self.device.device_type(), index);
-        slot.run(&*self.host.executor, &name, worker, interrupt)
+        Ok(Some((number, queue, interrupt)))
     }
 
     fn fail(&mut self, error: DeviceError) {

@@ -22,7 +22,16 @@ impl InFlight {
         self.count
     }
 
-    #[cfg(test)]
+    /// How many places there are, in whole words.
+    pub(super) fn capacity(&self) -> u16 {
+        u16::try_from(self.bits.len() * 64).unwrap_or(u16::MAX)
+    }
+
+    /// The heads, in rising order.
+    pub(super) fn heads(&self) -> impl Iterator<Item = u16> {
+        (0..self.capacity()).filter(|head| self.contains(*head))
+    }
+
     pub(super) fn contains(&self, head: u16) -> bool {
         let (word, bit) = place(head);
         self.bits.get(word).is_some_and(|word| word & bit != 0)

@@ -1,0 +1,25 @@
+//! Functions that are saved, thrown away and restored in others while they are used.
+
+mod disks;
+
+use paraslot_drivers::Platform;
+use paraslot_vmm::in_process::{InProcess, Machine, Run};
+use vm_memory::{Bytes, GuestAddress};
+
+const MEMORY: usize = 16 << 20;
+
+fn stepped() -> Machine {
+    Machine::new(MEMORY, Run::Stepped(None))
+}
+
+/// All of the machine's memory that drivers have been given, as a number that tells it from any other.
+fn fingerprint(machine: &InProcess) -> u64 {
+    use std::hash::{DefaultHasher, Hasher};
+    let end = machine.allocate(4096).expect("the end of what was given").physical(0);
+    let memory = machine.host(paraslot_pci::Bdf::root(31)).memory;
+    let mut bytes = vec![0; usize::try_from(end).unwrap()];
+    memory.read_slice(&mut bytes, GuestAddress(0)).unwrap();
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&bytes);
+    hasher.finish()
+}
