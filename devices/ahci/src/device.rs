@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use paraslot_device::register::lanes;
-use paraslot_device::{Dma, DmaSpace, Host, Runner, Worker};
+use paraslot_device::{Dma, DmaSpace, Host};
 use paraslot_pci::{
     BarKind, BarSpec, BarState, ConfigSpace, ConfigSpaceBuilder, DeviceError, Identity, Layout,
     PciDevice, ReadWindow,
@@ -13,33 +13,23 @@ use paraslot_pci::{
 use paraslot_spec::ahci::{ABAR, CLASS_CODE};
 use paraslot_spec::pci::VENDOR_INTEL;
 
+use crate::control::{Control, Slots};
 use crate::hba::Hba;
-use crate::options::{Options, PortDevice};
-use crate::packet::PacketDevice;
-use crate::worker::{DiskDevice, PortWorker};
+use crate::options::Options;
 
 /// ICH9's six-port SATA controller in AHCI mode, of the revision that its drivers know best.
 const DEVICE_ICH9_AHCI: u16 = 0x2922;
 const REVISION: u8 = 2;
 /// How long a pause waits for commands in flight.
 const PAUSE_LIMIT: Duration = Duration::from_secs(10);
-/// How long a reset waits for them; what is late is kept silent.
-const RESET_LIMIT: Duration = Duration::from_secs(2);
 
 /// An AHCI host bus adapter with its ports' devices, as a PCI function. See the [crate's page](crate).
 pub struct Ahci<A: DmaSpace> {
     config: ConfigSpace,
     layout: Layout,
     hba: Arc<Hba>,
-    runners: Vec<PortRunner>,
-    paused: bool,
+    slots: Arc<Slots>,
     memory: std::marker::PhantomData<A>,
-}
-
-/// One port's worker.
-struct PortRunner {
-    port: usize,
-    runner: Runner,
 }
 
 impl<A: DmaSpace> Ahci<A> {
@@ -52,7 +42,6 @@ impl<A: DmaSpace> Ahci<A> {
         options.check()?;
         let Options { ports, subsystem_vendor, subsystem } = options;
         let Host { memory, msi, intx, executor } = host;
-        let attached: Vec<bool> = ports.iter().map(Option::is_some).collect();
         let identity = Identity {
             vendor: VENDOR_INTEL,
             device: DEVICE_ICH9_AHCI,
@@ -69,48 +58,24 @@ impl<A: DmaSpace> Ahci<A> {
             .msi()
             .power_management()
             .build(msi, intx);
-        let hba = Arc::new(Hba::new(&attached, config.interrupts().clone())?);
+        let hba = Arc::new(Hba::new(ports.len(), config.interrupts().clone())?);
         let window = ReadWindow { bar: ABAR, offset: 0, page: hba.page().clone() };
         let layout = Layout { windows: vec![window], ..config.layout() };
 
         let dma = Dma::new(memory, config.bus_master());
-        let mut runners = Vec::new();
-        for (index, (port, device)) in hba.ports.iter().zip(ports).enumerate() {
-            let name = format!("ahci-{index}");
-            let (port, irq, dma) = (port.clone(), hba.irq.clone(), dma.clone());
-            let worker: Box<dyn Worker> = match device {
-                None => continue,
-                Some(PortDevice::Disk(disk)) => {
-                    Box::new(PortWorker::new(port, irq, dma, DiskDevice::new(disk)?))
-                }
-                Some(PortDevice::Packet(drive)) => {
-                    Box::new(PortWorker::new(port, irq, dma, PacketDevice::new(drive, &name)?))
-                }
-            };
-            let runner = Runner::new(name, executor.clone(), worker)?;
-            runners.push(PortRunner { port: index, runner });
-        }
-        let memory = std::marker::PhantomData;
-        Ok(Self { config, layout, hba, runners, paused: false, memory })
-    }
-
-    /// Waits until no command is in flight, for a bounded time. Those that the reset has overtaken
-    /// are silent whether or not they have come back by then.
-    fn drain(&mut self) {
-        let taken = |port: usize| self.hba.ports.get(port).is_some_and(|p| p.lock().taken != 0);
-        let runners = self.runners.iter_mut().filter(|runner| taken(runner.port));
-        let mut waiting: Vec<_> = runners.map(|PortRunner { runner, .. }| runner).collect();
-        for runner in &mut waiting {
-            runner.stop();
-        }
-        let deadline = Instant::now() + RESET_LIMIT;
-        for runner in waiting {
-            runner.park(deadline.saturating_duration_since(Instant::now()));
-            if !self.paused {
-                // It can fail only for want of host resources; the port is silent then.
-                let _ = runner.proceed();
+        let slots = Slots::new(hba.clone(), dma, executor);
+        for (index, device) in ports.into_iter().enumerate() {
+            if let Some(device) = device {
+                slots.attach(index, device)?;
             }
         }
+        hba.power_on();
+        Ok(Self { config, layout, hba, slots, memory: std::marker::PhantomData })
+    }
+
+    /// What the owner keeps when a host takes the function over.
+    pub fn control(&self) -> Control {
+        Control(self.slots.clone())
     }
 
     /// Slots of a port whose commands are with its worker.
@@ -131,6 +96,7 @@ impl<A: DmaSpace> Ahci<A> {
 impl<A: DmaSpace> Drop for Ahci<A> {
     fn drop(&mut self) {
         self.config.reset();
+        self.slots.close();
     }
 }
 
@@ -189,21 +155,14 @@ impl<A: DmaSpace> PciDevice for Ahci<A> {
     fn reset(&mut self) {
         self.hba.power_on();
         self.config.reset();
-        self.drain();
+        self.slots.drain();
     }
 
     fn pause(&mut self) -> Result<(), DeviceError> {
-        let runners = self.runners.iter_mut().map(|port| &mut port.runner);
-        Runner::pause_all(runners, PAUSE_LIMIT)?;
-        self.paused = true;
-        Ok(())
+        self.slots.pause(PAUSE_LIMIT)
     }
 
     fn resume(&mut self) -> Result<(), DeviceError> {
-        self.paused = false;
-        for PortRunner { runner, .. } in &mut self.runners {
-            runner.start()?;
-        }
-        Ok(())
+        self.slots.resume()
     }
 }

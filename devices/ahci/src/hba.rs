@@ -157,20 +157,17 @@ fn bit(port: u32) -> u32 {
 }
 
 impl Hba {
-    /// An HBA of which `attached` ports have a device.
-    pub(crate) fn new(attached: &[bool], interrupts: Arc<Interrupts>) -> Result<Self, DeviceError> {
-        let count = u8::try_from(attached.len()).unwrap_or(u8::MAX);
+    /// An HBA of so many ports, without devices.
+    pub(crate) fn new(ports: usize, interrupts: Arc<Interrupts>) -> Result<Self, DeviceError> {
+        let count = u8::try_from(ports).unwrap_or(u8::MAX);
         let len = usize::try_from(port_base(count)).unwrap_or(usize::MAX);
         let page = Arc::new(SharedPage::new(len).map_err(DeviceError::Worker)?);
-        let irq = Arc::new(Irq::new(page.clone(), attached.len(), interrupts));
+        let irq = Arc::new(Irq::new(page.clone(), ports, interrupts));
         let ports = (0..count)
-            .zip(attached)
-            .map(|(index, &attached)| Port::new(page.clone(), index, attached).map(Arc::new))
+            .map(|index| Port::new(page.clone(), index).map(Arc::new))
             .collect::<Result<_, _>>()
             .map_err(DeviceError::Worker)?;
-        let this = Self { ports, irq, page };
-        this.power_on();
-        Ok(this)
+        Ok(Self { ports, irq, page })
     }
 
     /// The registers as the guest reads them.

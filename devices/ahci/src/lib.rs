@@ -64,6 +64,7 @@
 //! - 1 to 32 ports, 32 command slots, 64-bit addresses, native command queuing, 6 Gb/s, command list
 //!   override, AHCI mode only (GHC.AE is always set).
 //! - INTx and one MSI vector; power management (D0, D3hot).
+//! - Hot plug ([`Control`]): devices come and go while the HBA is in use.
 //! - ATA disks of 512- or 4096-byte sectors: 28- and 48-bit reads and writes by DMA, PIO and NCQ, forced
 //!   unit access, flush, TRIM, a volatile write cache that can be turned off (then every write is
 //!   durable when it completes) where the image has one, power modes, SMART, general purpose logging
@@ -78,7 +79,7 @@
 //!
 //! # What it has not
 //! - Port multipliers and FIS-based switching, command completion coalescing, enclosure
-//!   management, SNotification, hot-plug and cold presence detection, staggered spin-up, link power
+//!   management, SNotification, presence switches and cold presence detection, staggered spin-up, link power
 //!   management, BIOS/OS handoff, and the index-data pair (BAR 4 and the SATA capability) with which
 //!   real-mode firmware of an ICH9 can reach the registers. The registers of what is absent read 0.
 //! - The D2H register FIS with which a device accepts a queued command, and DMA setup FISes, are not
@@ -104,6 +105,7 @@
 //! stays below 0.3 MiB. The trimming list has at most 512 ranges of 16 bytes.
 
 mod command;
+mod control;
 mod device;
 mod disk;
 mod hba;
@@ -119,5 +121,6 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+pub use control::Control;
 pub use device::Ahci;
 pub use options::{DEFAULT_PORTS, DiskOptions, Options, PacketOptions, PortDevice};

@@ -122,6 +122,15 @@ pub enum PortDevice {
     Packet(PacketOptions),
 }
 
+impl PortDevice {
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Disk(disk) => disk.check(),
+            Self::Packet(drive) => drive.check(),
+        }
+    }
+}
+
 impl From<DiskOptions> for PortDevice {
     fn from(options: DiskOptions) -> Self {
         Self::Disk(options)
@@ -160,11 +169,7 @@ impl Options {
             return Err(DeviceError::Config(format!("an HBA has 1 to 32 ports, not {count}")));
         }
         for (index, device) in self.ports.iter().enumerate() {
-            let checked = match device {
-                Some(PortDevice::Disk(disk)) => disk.check(),
-                Some(PortDevice::Packet(drive)) => drive.check(),
-                None => Ok(()),
-            };
+            let checked = device.as_ref().map_or(Ok(()), PortDevice::check);
             checked.map_err(|what| DeviceError::Config(format!("port {index}: {what}")))?;
         }
         Ok(())

@@ -44,11 +44,12 @@ pub(crate) struct State {
 }
 
 impl Port {
-    pub(crate) fn new(page: Arc<SharedPage>, index: u8, attached: bool) -> io::Result<Self> {
+    /// A port without a device.
+    pub(crate) fn new(page: Arc<SharedPage>, index: u8) -> io::Result<Self> {
         let state = State {
             bank: Bank::new(page, port_base(index)),
             index: index.into(),
-            attached,
+            attached: false,
             epoch: 0,
             taken: 0,
             draining: false,
@@ -120,12 +121,13 @@ impl Port {
             }
         }
         state.next_slot = 0;
-        state.hba_reset = !power_on;
+        // A device that is gone may still move data.
+        state.hba_reset = !power_on && (state.attached || state.draining);
         if state.attached {
             state.reset_device = true;
             state.link_up(TFD_NO_DEVICE);
-        } else {
-            state.hba_reset = false;
+        }
+        if !state.hba_reset {
             irq.port_reset_done(state.index);
         }
         // The causes that a new link brings are not enabled.
@@ -135,9 +137,57 @@ impl Port {
         drop(state);
         self.bell.ring();
     }
+
+    /// A device comes: it answers the HBA's COMRESET with COMINIT, unless the host has switched the
+    /// port off.
+    pub(crate) fn plug(&self, irq: &Irq) {
+        let mut state = self.lock();
+        state.attached = true;
+        state.reset_device = true;
+        if !down(state.bank.get(port::SCTL)) {
+            state.link_up(u32::from(status::BSY));
+            state.errors_changed(irq);
+        }
+        drop(state);
+        self.bell.ring();
+    }
+
+    /// The device goes, if there is one. What the host waits for stays in PxCI and PxSACT, where what is
+    /// not there is done, until it stops the command list.
+    pub(crate) fn unplug(&self, irq: &Irq) {
+        let mut state = self.lock();
+        if !std::mem::take(&mut state.attached) {
+            return;
+        }
+        state.overtake();
+        state.halted = true;
+        state.reset_device = false;
+        if state.linked() {
+            state.bank.change(port::SERR, PortError::DIAG_N.bits(), 0);
+        }
+        state.link_down(ssts::DET_NONE);
+        state.errors_changed(irq);
+    }
+
+    /// The device's worker is gone, and what it had taken with it.
+    pub(crate) fn forget(&self, irq: &Irq) {
+        let mut state = self.lock();
+        state.taken = 0;
+        state.drained(irq);
+    }
+}
+
+/// Whether PxSCTL keeps the link down.
+fn down(control: u32) -> bool {
+    matches!(control & sctl::DET, sctl::DET_COMRESET | sctl::DET_OFFLINE)
 }
 
 impl State {
+    /// Whether there is a device.
+    pub(crate) fn attached(&self) -> bool {
+        self.attached
+    }
+
     /// Whether the command list is to be processed.
     pub(crate) fn started(&self) -> bool {
         self.bank.get(port::CMD) & PortCommand::ST.bits() != 0
@@ -200,11 +250,22 @@ impl State {
         }
     }
 
-    /// Forgets all commands that were issued. Those that are taken go on, unseen.
-    fn drop_commands(&mut self) {
+    /// PxSERR has changed.
+    fn errors_changed(&mut self, irq: &Irq) {
+        let causes = derived(self.bank.get(port::SERR));
+        self.change_causes(irq, causes, 0);
+    }
+
+    /// Commands that are taken go on, unseen.
+    fn overtake(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
-        self.halted = false;
         self.draining = self.taken != 0;
+    }
+
+    /// Forgets all commands that were issued.
+    fn drop_commands(&mut self) {
+        self.overtake();
+        self.halted = false;
         self.bank.set(port::CI, 0);
         self.bank.set(port::SACT, 0);
     }
@@ -247,27 +308,28 @@ impl State {
 
     fn write_sctl(&mut self, irq: &Irq, old: u32, new: u32) -> bool {
         self.bank.set(port::SCTL, new);
-        let (before, after) = (old & sctl::DET, new & sctl::DET);
-        if before == after || !self.attached {
+        if (old ^ new) & sctl::DET == 0 || !self.attached {
             return false;
         }
-        let down = |det| det == sctl::DET_COMRESET || det == sctl::DET_OFFLINE;
-        if down(after) {
+        if down(new) {
             self.drop_commands();
             self.reset_device = true;
-            self.signature = false;
-            let offline = after == sctl::DET_OFFLINE;
-            let det = if offline { ssts::DET_OFFLINE } else { ssts::DET_NONE };
-            self.bank.set(port::SSTS, det);
-            self.bank.set(port::TFD, TFD_NO_DEVICE);
-            self.bank.set(port::SIG, SIGNATURE_NONE);
-        } else if down(before) {
+            let offline = new & sctl::DET == sctl::DET_OFFLINE;
+            self.link_down(if offline { ssts::DET_OFFLINE } else { ssts::DET_NONE });
+        } else if down(old) {
             // The device answers with COMINIT and is busy until it sends its signature.
             self.link_up(u32::from(status::BSY));
-            let causes = derived(self.bank.get(port::SERR));
-            self.change_causes(irq, causes, 0);
+            self.errors_changed(irq);
         }
         true
+    }
+
+    /// There is no link to a device.
+    fn link_down(&mut self, det: u32) {
+        self.signature = false;
+        self.bank.set(port::SSTS, det);
+        self.bank.set(port::TFD, TFD_NO_DEVICE);
+        self.bank.set(port::SIG, SIGNATURE_NONE);
     }
 
     /// The link to the device comes up, as fast as PxSCTL.SPD allows.

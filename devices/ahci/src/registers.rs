@@ -57,11 +57,12 @@ pub const PORT: [Register; 14] = [
     Register::read_write("PxFBU", port::FBU, 0, u32::MAX),
     Register::read_only("PxIS", port::IS, 0).clears(CAUSES.bits()),
     Register::read_write("PxIE", port::IE, 0, ENABLES),
-    // The device is spun up and powered at all times. ATAPI only steers an activity LED.
+    // The device is spun up and powered at all times, and may come and go. ATAPI only steers an activity
+    // LED.
     Register::read_write(
         "PxCMD",
         port::CMD,
-        PortCommand::SUD.union(PortCommand::POD).bits(),
+        PortCommand::SUD.union(PortCommand::POD).union(PortCommand::HPCP).bits(),
         PortCommand::ST.union(PortCommand::FRE).union(PortCommand::ATAPI).bits(),
     ),
     Register::read_only("PxTFD", port::TFD, TFD_NO_DEVICE),

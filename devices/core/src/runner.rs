@@ -30,9 +30,18 @@ impl Runner {
         executor: Arc<dyn Executor>,
         worker: Box<dyn Worker>,
     ) -> Result<Self, DeviceError> {
-        let mut this = Self { name: name.into(), executor, state: State::Parked(worker) };
+        let mut this = Self::idle(name, executor, worker);
         this.start()?;
         Ok(this)
+    }
+
+    /// With `worker` parked: [`start`](Self::start) has it run.
+    pub fn idle(
+        name: impl Into<String>,
+        executor: Arc<dyn Executor>,
+        worker: Box<dyn Worker>,
+    ) -> Self {
+        Self { name: name.into(), executor, state: State::Parked(worker) }
     }
 
     /// Has the worker run, if it was parked.

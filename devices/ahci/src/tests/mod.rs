@@ -4,6 +4,7 @@
 mod commands;
 mod cost;
 mod features;
+mod hotplug;
 mod ncq;
 mod packet;
 mod prdt;

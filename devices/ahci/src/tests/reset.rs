@@ -218,7 +218,7 @@ fn an_hba_reset_is_over_when_nothing_is_in_flight() {
     machine.write(host::GHC, (Ghc::AE | Ghc::HR).bits());
     machine.run();
     assert_eq!(machine.read(host::GHC), (Ghc::AE | Ghc::HR).bits());
-    assert_eq!((machine.get(port::CMD), machine.get(port::IE)), (6, 0));
+    assert_eq!((machine.get(port::CMD), machine.get(port::IE)), (0x4_0006, 0));
     // What the guest does meanwhile waits, or changes nothing.
     machine.write(host::GHC, (Ghc::AE | Ghc::HR | Ghc::IE).bits());
     machine.command_on(PortCommand::FRE);
@@ -266,7 +266,7 @@ fn a_function_reset_is_silent_whenever_the_backend_comes_back() {
             gate.open();
         }
         machine.ahci.reset();
-        assert_eq!((machine.get(port::CLB), machine.get(port::CMD)), (0, 6));
+        assert_eq!((machine.get(port::CLB), machine.get(port::CMD)), (0, 0x4_0006));
         let seen = machine.interrupts.seen.lock().unwrap().len();
         let before = machine.all_memory();
         gate.open();

@@ -48,7 +48,7 @@ fn every_command_completes() {
             }
         }
         machine.ahci.reset();
-        assert_eq!(machine.get(port::CMD), 6);
+        assert_eq!(machine.get(port::CMD), 0x4_0006);
         drop(machine);
     }
 }
@@ -124,7 +124,7 @@ fn every_packet_completes() {
             }
         }
         machine.ahci.reset();
-        assert_eq!(machine.get(port::CMD), 6);
+        assert_eq!(machine.get(port::CMD), 0x4_0006);
         drop(machine);
     }
 }

@@ -121,7 +121,7 @@ impl<A: DmaSpace, D: Attached> PortWorker<A, D> {
             if state.halted || current.is_none_or(|command| command.epoch != state.epoch) {
                 // A command that was stopped ends in the device all the same, which is ready then.
                 let resetting = state.reset_device || state.signature;
-                if self.exclusive == Some(slot) && !resetting {
+                if self.exclusive == Some(slot) && state.linked() && !resetting {
                     set_tfd(state, READY, 0);
                 }
                 self.forget(state, slot);
