@@ -5,6 +5,9 @@
 //! restored function is in a state that a guest could have brought about by itself, or it refuses and is
 //! as after a reset.
 
+#[cfg(any(test, feature = "test-utils"))]
+pub mod testing;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 pub use serde_json::Value;
@@ -32,6 +35,9 @@ pub enum StateError {
     /// The function runs.
     #[error("the function is not paused")]
     NotPaused,
+    /// Something is under way that cannot be taken along, and ends by itself if the function goes on.
+    #[error("the function cannot be saved now: {0}")]
+    Busy(&'static str),
     /// It is another device's state.
     #[error("the state is that of {found:?}, not of {expected}")]
     Device {

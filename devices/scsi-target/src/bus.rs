@@ -1,5 +1,7 @@
 //! What one initiator port sees.
 
+mod state;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
@@ -13,6 +15,7 @@ use crate::lane::{Lane, Mailbox};
 use crate::nexus::Nexus;
 use crate::task::{Caller, Effect, Function, Kind, Order, Response, Ticket, Work};
 use crate::unit::LogicalUnit;
+pub use state::BusState;
 
 /// Where a unit is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -16,7 +16,7 @@ mod sense;
 mod task;
 mod unit;
 
-pub use bus::{Address, Bus, BusError, BusEvent, BusOptions, Initiator, Listener};
+pub use bus::{Address, Bus, BusError, BusEvent, BusOptions, BusState, Initiator, Listener};
 pub use command::{Attribute, Cdb, Command, Completion, Outcome, Status};
 pub use lane::Lane;
 pub use sense::{Sense, SenseFormat};

@@ -1,5 +1,7 @@
 //! What a unit knows of one initiator (an I_T_L nexus).
 
+mod state;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -9,6 +11,7 @@ use paraslot_spec::scsi::sense::{code, key};
 use crate::bus::{Address, BusEvent, Initiator, Port};
 use crate::sense::Sense;
 use crate::unit::{Holder, LogicalUnit, MediaEvent};
+pub(crate) use state::NexusState;
 
 /// What has to be looked at before a command is carried out, as bits of [`Nexus::notice`].
 pub(crate) mod notice {

@@ -1,12 +1,25 @@
 //! Who has reserved a unit: by RESERVE (SPC-2, 5.5.1) and persistently (SPC-4, Reservations).
 
+mod state;
+
 use paraslot_spec::scsi::reserve::kind;
 use paraslot_spec::scsi::sense::code;
 
 use crate::unit::Holder;
+pub(crate) use state::ReservationState;
 
 /// Most registrations of one unit.
 pub(crate) const MAX_REGISTRATIONS: usize = 64;
+
+/// The types that there are.
+pub(crate) const KINDS: [u8; 6] = [
+    kind::WRITE_EXCLUSIVE,
+    kind::EXCLUSIVE_ACCESS,
+    kind::WRITE_EXCLUSIVE_REGISTRANTS,
+    kind::EXCLUSIVE_ACCESS_REGISTRANTS,
+    kind::WRITE_EXCLUSIVE_ALL,
+    kind::EXCLUSIVE_ACCESS_ALL,
+];
 
 /// What a persistent reservation keeps others from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,12 +4,14 @@ use paraslot_backends::block::BlockError;
 use paraslot_spec::scsi::sense::{
     BPV, CD, DescriptorHeader, Fixed, SKSV, VALID, code, descriptor, key,
 };
+use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes;
 
 use crate::plan::Ending;
 
 /// Why a command ended with CHECK CONDITION.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sense {
     /// Sense key (4.5.6).
     pub key: u8,
@@ -18,8 +20,10 @@ pub struct Sense {
     /// Its qualifier.
     pub ascq: u8,
     /// The INFORMATION field, if it is valid: an LBA, or an offset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub information: Option<u64>,
     /// SENSE KEY SPECIFIC, if it is valid: the three bytes, SKSV included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub specific: Option<[u8; 3]>,
 }
 
@@ -75,6 +79,12 @@ impl Sense {
             }
         }
         (out.bytes, out.len)
+    }
+
+    /// Whether a unit could have given it, as far as that can be told: for one that was saved.
+    pub fn is_possible(&self) -> bool {
+        (1..=key::MISCOMPARE).contains(&self.key)
+            && self.specific.is_none_or(|[first, ..]| first & SKSV != 0)
     }
 
     /// A sense key, and an additional sense code with its qualifier.

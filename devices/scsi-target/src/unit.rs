@@ -1,6 +1,7 @@
 //! Logical units.
 
 mod options;
+mod saved;
 mod state;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -16,6 +17,7 @@ use crate::lane::Exclusive;
 use crate::nexus::Nexus;
 use crate::sense::SenseFormat;
 pub use options::{CdromOptions, DiskOptions, Identity};
+pub(crate) use saved::{HolderState, UnitState};
 pub(crate) use state::{Holder, MediaEvent, State};
 
 /// What kind of unit it is.

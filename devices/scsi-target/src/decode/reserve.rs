@@ -2,7 +2,7 @@
 
 use paraslot_spec::scsi::reserve::{
     Capabilities, FullStatus, Header, KIND, Parameters, R_HOLDER, Reservation, SCOPE_LU,
-    SCOPE_SHIFT, TMV, TRANSPORT_ISCSI, action_out, kind, mask_bit, parameter,
+    SCOPE_SHIFT, TMV, TRANSPORT_ISCSI, action_out, mask_bit, parameter,
 };
 use paraslot_spec::scsi::sense::code;
 use zerocopy::{FromBytes, IntoBytes};
@@ -10,19 +10,10 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::context::{Answer, Context, cap16, cap32, reply};
 use crate::command::Status;
 use crate::plan::{Ending, Plan};
-use crate::reservation::{Attentions, Refusal, Registration, Reservations};
+use crate::reservation::{Attentions, KINDS, Refusal, Registration, Reservations};
 use crate::sense::Sense;
 use crate::unit::Holder;
 
-/// The types that there are.
-const KINDS: [u8; 6] = [
-    kind::WRITE_EXCLUSIVE,
-    kind::EXCLUSIVE_ACCESS,
-    kind::WRITE_EXCLUSIVE_REGISTRANTS,
-    kind::EXCLUSIVE_ACCESS_REGISTRANTS,
-    kind::WRITE_EXCLUSIVE_ALL,
-    kind::EXCLUSIVE_ACCESS_ALL,
-];
 /// Characters of an initiator's name that a TransportID has at most.
 const MAX_NAME: usize = 223;
 

@@ -1,5 +1,7 @@
 //! What a unit is in, besides its medium.
 
+use serde::{Deserialize, Serialize};
+
 use crate::bus::{Address, Initiator};
 use crate::nexus::{Nexus, notice};
 use crate::reservation::{Conflict, Reservations};
@@ -13,7 +15,8 @@ pub(crate) struct Holder {
 }
 
 /// A media event of GET EVENT STATUS NOTIFICATION.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum MediaEvent {
     New,
     Removal,

@@ -209,7 +209,7 @@ fn capacities_of_any_size() {
     assert_eq!(data[..16], expected);
     assert_eq!(data[16..], [0; 16]);
     assert_eq!(small.reply(&rc16(12)).len(), 12);
-    assert_eq!(small.reply(&rc16(0)), []);
+    assert_eq!(small.reply(&rc16(0)), [0u8; 0]);
     // Exactly 2 TiB is one block more than 32 bits of block numbers below FFFFFFFFh have.
     let edge = disk_with(|info| info.capacity = u64::from(u32::MAX) * 512);
     assert_eq!(edge.reply(&ten(0x25, 0, 0, 0))[..4], [0xff, 0xff, 0xff, 0xfe]);

@@ -98,7 +98,7 @@ fn tables_of_contents() {
     old[9] = 0x40;
     assert_eq!(drive.reply(&old)[1], 10);
     assert_eq!(drive.reply(&ten_with(0x43, [0; 6], 4)), [0, 18, 1, 1]);
-    assert_eq!(drive.reply(&ten_with(0x43, [0; 6], 0)), []);
+    assert_eq!(drive.reply(&ten_with(0x43, [0; 6], 0)), [0u8; 0]);
     for (format, track, refused) in [
         (0, 2, bad_cdb(6, Some(7))),
         (0, 0xab, bad_cdb(6, Some(7))),

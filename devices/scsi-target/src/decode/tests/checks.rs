@@ -48,7 +48,7 @@ fn request_sense_reports_attentions_as_data() {
     assert_eq!(disk.attention(), None);
     assert_eq!(disk.reply(&[0x03, 1, 0, 0, 255, 0]), [0x72, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(disk.reply(&[0x03, 0, 0, 0, 4, 0]), [0x70, 0, 0, 0]);
-    assert_eq!(disk.reply(&[0x03, 0, 0, 0, 0, 0]), []);
+    assert_eq!(disk.reply(&[0x03, 0, 0, 0, 0, 0]), [0u8; 0]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn fields_that_do_not_go_together_are_refused() {
     let disk = disk();
     assert_eq!(disk.sense(&[0x12, 0, 0x80, 0, 36, 0]), bad_cdb(2, Some(7)));
     assert_eq!(disk.sense(&[0x12, 1, 0x84, 0, 36, 0]), bad_cdb(2, Some(7)));
-    assert_eq!(disk.reply(&[0x12, 0, 0, 0, 0, 0]), []);
+    assert_eq!(disk.reply(&[0x12, 0, 0, 0, 0, 0]), [0u8; 0]);
     assert_eq!(disk.reply(&[0x12, 1, 0, 0, 3, 0]), [0, 0, 0]);
 }
 

@@ -78,12 +78,12 @@ fn headers_and_block_descriptors() {
     assert_eq!(data[..12], [31, 0, 0x10, 8, 0, 0, 0x10, 0, 0, 0, 2, 0]);
     assert_eq!(data.len(), 32);
     assert_eq!(disk.reply(&[0x1a, 0, 8, 0, 2, 0]), [31, 0]);
-    assert_eq!(disk.reply(&[0x1a, 0, 8, 0, 0, 0]), []);
+    assert_eq!(disk.reply(&[0x1a, 0, 8, 0, 0, 0]), [0u8; 0]);
     let sense_10 = |flags, allocation| [0x5a, flags, 8, 0, 0, 0, 0, 0, allocation, 0];
     let data = disk.reply(&sense_10(0, 255));
     assert_eq!(data[..16], [0, 34, 0, 0x10, 0, 0, 0, 8, 0, 0, 0x10, 0, 0, 0, 2, 0]);
     assert_eq!(disk.reply(&sense_10(8, 255))[..8], [0, 26, 0, 0x10, 0, 0, 0, 0]);
-    assert_eq!(disk.reply(&sense_10(0, 0)), []);
+    assert_eq!(disk.reply(&sense_10(0, 0)), [0u8; 0]);
     let large = disk_with(|info| info.capacity = 1 << 42);
     assert_eq!(large.reply(&sense_10(0, 255))[8..12], [0xff; 4]);
     let data = large.reply(&sense_10(0x10, 255));
