@@ -59,8 +59,9 @@ impl Bus {
     }
 
     /// Takes a saved state over, after a [`power_on`](Self::power_on) of its own: the bus must have units
-    /// of the same kind and size at the same addresses, and belong to the same initiator. No lane may
-    /// have a command.
+    /// of the same kind at the same addresses, and belong to the same initiator. No lane may have a
+    /// command. Where a disk has another size now, or a drive another disc, the initiator has a unit
+    /// attention for it, and the listener is told.
     ///
     /// # Units that others see, too
     /// A unit is shared, so each of its buses saves all of its reservations. What another bus that is
@@ -78,8 +79,8 @@ impl Bus {
         // Nothing changes unless all of it can be taken.
         self.check(state)?;
         let taken = self.pairs(state)?.into_iter().try_for_each(|(nexus, place)| {
-            nexus.unit.restore(&nexus, &place.unit)?;
-            nexus.restore(&place.nexus)
+            nexus.restore(&place.nexus)?;
+            nexus.unit.restore(&nexus, &place.unit)
         });
         if taken.is_err() {
             self.power_on();

@@ -2,13 +2,12 @@
 
 use std::ops::Not;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use paraslot_device::StateError;
 use paraslot_spec::scsi::sense::code;
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, LogicalUnit, lock, modes};
+use super::{Kind, LogicalUnit, modes};
 use crate::bus::{Address, BusEvent, Initiator};
 use crate::nexus::Nexus;
 use crate::reservation::ReservationState;
@@ -85,21 +84,19 @@ impl LogicalUnit {
         self.merged(&self.state(), &self.others(nexus), saved).map(|_| ())
     }
 
-    /// Takes over what was saved with `nexus`. What others have stays theirs, and they hear of what
-    /// changes for them, too.
+    /// Takes over what was saved with `nexus`, which has what was saved of itself already. What others
+    /// have stays theirs, and they hear of what changes for them, too.
     pub(crate) fn restore(&self, nexus: &Nexus, saved: &UnitState) -> Result<(), StateError> {
         let mut state = self.state();
         let others = self.others(nexus);
         let restored = self.merged(&state, &others, saved)?;
         let mut news = Vec::new();
         if restored.tray_open != state.tray_open && self.blocks() != 0 {
-            let open = restored.tray_open;
-            let event = if open { MediaEvent::Removal } else { MediaEvent::New };
+            let (event, code) = medium_news(!restored.tray_open);
             others.iter().for_each(|other| other.media_event(event));
-            news.push(if open { code::NO_MEDIUM } else { code::MEDIUM_CHANGED });
+            news.push(code);
         }
         *state = restored;
-        self.blocks.store(saved.blocks, Ordering::Release);
         let modes = saved.modes();
         if self.change_modes(u32::MAX, modes) != modes {
             news.push(code::MODE_CHANGED);
@@ -107,11 +104,26 @@ impl LogicalUnit {
         for &(asc, ascq) in &news {
             others.iter().for_each(|other| other.attention(asc, ascq));
         }
+        let own = (self.blocks() != saved.blocks).then(|| match self.kind {
+            Kind::Disk => code::CAPACITY_CHANGED,
+            Kind::Cdrom => {
+                let (event, code) = medium_news(self.blocks() != 0);
+                nexus.media_event(event);
+                code
+            }
+        });
+        if let Some((asc, ascq)) = own {
+            nexus.attention(asc, ascq);
+        }
         self.refresh(&state);
         drop(state);
+        let removable = self.is_cdrom();
         for (asc, ascq) in news {
-            let event = BusEvent::Changed { asc, ascq, removable: self.is_cdrom() };
+            let event = BusEvent::Changed { asc, ascq, removable };
             others.iter().for_each(|other| other.tell_of(nexus, event));
+        }
+        if let Some((asc, ascq)) = own {
+            nexus.tell(BusEvent::Changed { asc, ascq, removable });
         }
         Ok(())
     }
@@ -129,7 +141,6 @@ impl LogicalUnit {
         others: &[Arc<Nexus>],
         saved: &UnitState,
     ) -> Result<State, StateError> {
-        self.check_medium(saved, !others.is_empty())?;
         self.check_kind(saved)?;
         let theirs = |who: &Holder| others.iter().any(|other| other.who() == who);
         let mut prevented: Vec<Holder> = Vec::new();
@@ -142,29 +153,21 @@ impl LogicalUnit {
         prevented.retain(|who| !theirs(who));
         prevented.extend(now.prevented.iter().filter(|who| theirs(who)).cloned());
         let reservations = now.reservations.restored(&saved.reservations, theirs)?;
-        let (stopped, tray_open) = (saved.stopped, saved.tray_open);
+        // Another disc was put in by someone's hand, or one was taken out.
+        let other_disc = saved.cdrom && saved.blocks != self.blocks();
+        let tray_open = if other_disc { self.blocks() == 0 } else { saved.tray_open };
+        let stopped = saved.stopped;
         Ok(State { stopped, tray_open, prevented, reservations })
     }
 
-    /// A disk may be smaller than its image, as after the image has grown; the guest hears of the rest
-    /// by [`resize`](Self::resize).
-    fn check_medium(&self, saved: &UnitState, shared: bool) -> Result<(), StateError> {
-        let there = self.blocks();
-        let image = lock(&self.medium).as_ref().map_or(0, |medium| medium.info().capacity);
-        let within = saved.blocks <= image >> self.shift();
-        let kept = saved.blocks == there || within && !shared && self.kind == Kind::Disk;
-        if saved.cdrom != self.is_cdrom() || saved.block != self.block_size() || !kept {
+    fn check_kind(&self, saved: &UnitState) -> Result<(), StateError> {
+        if saved.cdrom != self.is_cdrom() || saved.block != self.block_size() {
             return Err(StateError::impossible(format!(
-                "a unit with {} blocks of {} bytes where there is one with {there} of {}",
-                saved.blocks,
+                "a unit with blocks of {} bytes where there is one with blocks of {}",
                 saved.block,
                 self.block_size(),
             )));
         }
-        Ok(())
-    }
-
-    fn check_kind(&self, saved: &UnitState) -> Result<(), StateError> {
         let UnitState { write_cache, software_protect, stopped, tray_open, prevented, .. } = saved;
         let possible = match self.kind {
             Kind::Disk => !tray_open && prevented.is_empty(),
@@ -174,6 +177,15 @@ impl LogicalUnit {
             return Err(StateError::impossible("a unit with what its kind has not"));
         }
         Ok(())
+    }
+}
+
+/// How it is told that there is a disc, or is not any more.
+fn medium_news(present: bool) -> (MediaEvent, (u8, u8)) {
+    if present {
+        (MediaEvent::New, code::MEDIUM_CHANGED)
+    } else {
+        (MediaEvent::Removal, code::NO_MEDIUM)
     }
 }
 
