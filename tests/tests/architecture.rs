@@ -50,6 +50,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         &["paraslot-device", "paraslot-pci", "paraslot-spec", "paraslot-virtio"],
     ),
     ("paraslot-vfio", &["paraslot-device", "paraslot-pci", "paraslot-spec"]),
+    ("paraslot-vfio-user", &["paraslot-device", "paraslot-pci", "paraslot-spec"]),
     ("paraslot-testbed", &[]),
     ("paraslot-protocol", &[]),
     ("paraslot-drivers", &["paraslot-protocol", "paraslot-spec"]),

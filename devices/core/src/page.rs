@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
@@ -42,6 +42,7 @@ pub struct SharedPage {
     memory: NonNull<AtomicU32>,
     len: usize,
     file: File,
+    file_offset: u64,
 }
 
 // SAFETY: the mapping is owned, stays where it is until drop, and is only accessed as atomics.
@@ -55,7 +56,18 @@ impl SharedPage {
     /// # Errors
     /// When the kernel has no memory file or mapping to give.
     pub fn new(len: usize) -> io::Result<Self> {
+        Self::in_bar(0, len)
+    }
+
+    /// The same for pages that are at `offset` of a BAR, a multiple of the page size: they are there in
+    /// the memory file, too, so that a host in another process finds them by their offset. The file
+    /// has no memory before them.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn in_bar(offset: u32, len: usize) -> io::Result<Self> {
         let len = len.max(1).next_multiple_of(PAGE_SIZE);
+        let file_offset = u64::from(offset);
         let flags = libc::MFD_CLOEXEC;
         // SAFETY: the name is a C string; the call has no other memory argument.
         let fd = unsafe { libc::memfd_create(c"paraslot-registers".as_ptr(), flags) };
@@ -64,16 +76,37 @@ impl SharedPage {
         }
         // SAFETY: `fd` was just made and belongs to nobody else.
         let file = unsafe { File::from_raw_fd(fd) };
-        file.set_len(len as u64)?;
+        file.set_len(file_offset + len as u64)?;
+        Self::map(file, file_offset, len, libc::MAP_SHARED)
+    }
+
+    /// The pages of another process, at `file_offset` of the memory file that it has sent. What is stored
+    /// here is not seen there, and hides what is stored there.
+    ///
+    /// # Errors
+    /// When the file has no such pages, or they cannot be mapped.
+    pub fn of_other(file: File, file_offset: u64, len: usize) -> io::Result<Self> {
+        let end = file_offset.checked_add(len as u64);
+        let whole = file_offset.is_multiple_of(PAGE_SIZE as u64) && len.is_multiple_of(PAGE_SIZE);
+        if len == 0 || !whole || end.is_none_or(|end| file.metadata().is_ok_and(|m| m.len() < end))
+        {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // Private, so that a store needs no more than a file that can be read.
+        Self::map(file, file_offset, len, libc::MAP_PRIVATE)
+    }
+
+    fn map(file: File, file_offset: u64, len: usize, kind: libc::c_int) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let at = libc::off_t::try_from(file_offset).map_err(io::Error::other)?;
+        let fd = file.as_raw_fd();
         // SAFETY: a new mapping at an address of the kernel's choice.
-        let memory =
-            unsafe { libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, fd, 0) };
+        let memory = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, kind, fd, at) };
         if memory == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
         let memory = NonNull::new(memory.cast()).ok_or_else(io::Error::last_os_error)?;
-        Ok(Self { memory, len, file })
+        Ok(Self { memory, len, file, file_offset })
     }
 
     /// Bytes, a multiple of the page size.
@@ -96,6 +129,11 @@ impl SharedPage {
     /// The memory file, for a host in another process.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Where the pages are in the memory file.
+    pub fn file_offset(&self) -> u64 {
+        self.file_offset
     }
 }
 
@@ -120,5 +158,22 @@ mod tests {
         let mut bytes = Vec::new();
         page.file().try_clone().unwrap().read_to_end(&mut bytes).unwrap();
         assert_eq!((bytes.len(), &bytes[7..13]), (4096, [0, 1, 2, 3, 4, 0].as_slice()));
+    }
+
+    #[test]
+    fn another_process_finds_the_pages_where_they_are_in_the_bar() {
+        let page = SharedPage::in_bar(0x2000, 4096).unwrap();
+        assert_eq!((page.len(), page.file_offset()), (4096, 0x2000));
+        let other =
+            |at, len| SharedPage::of_other(page.file().try_clone().unwrap(), at, len).map(|_| ());
+        let (file, at) = (page.file().try_clone().unwrap(), page.file_offset());
+        let seen = SharedPage::of_other(file, at, page.len()).unwrap();
+        page.words()[1].store(7, Ordering::Release);
+        assert_eq!(seen.words()[1].load(Ordering::Acquire), 7);
+        seen.words()[1].store(8, Ordering::Release);
+        assert_eq!(page.words()[1].load(Ordering::Acquire), 7);
+        for (at, len) in [(0x2000, 0x2000), (0x2001, 4096), (0, 0), (0, 100), (!0xfff, 4096)] {
+            assert!(other(at, len).is_err(), "{at:#x} {len:#x}");
+        }
     }
 }

@@ -32,7 +32,7 @@ struct State {
 
 impl Irq {
     pub(crate) fn new(interrupts: Arc<Interrupts>) -> io::Result<Self> {
-        let page = Arc::new(SharedPage::new(STATUS_PAGE as usize)?);
+        let page = Arc::new(SharedPage::in_bar(STATUS_PAGE, STATUS_PAGE as usize)?);
         Ok(Self { interrupts, page, state: Mutex::default() })
     }
 

@@ -1,0 +1,75 @@
+//! PCI functions over a vfio-user socket.
+//!
+//! [`Server`] serves any [`PciDevice`](paraslot_pci::PciDevice) to a VMM that speaks vfio-user, such as
+//! Cloud Hypervisor or QEMU, with a device of its own or none at all. The protocol is implemented here, as
+//! libvfio-user and QEMU document it (version 0.1, AF_UNIX).
+//!
+//! ```no_run
+//! use std::os::unix::net::UnixListener;
+//! use std::sync::Arc;
+//!
+//! use paraslot_device::{DeviceError, Executor, Host};
+//! use paraslot_pci::PciDevice;
+//! use paraslot_vfio_user::{ClientSpace, Server, Stop, survive_lost_memory};
+//!
+//! /// Serves what `make` makes, until `stop` is used.
+//! fn serve(
+//!     make: fn(Host<ClientSpace>) -> Result<Box<dyn PciDevice>, DeviceError>,
+//!     executor: Arc<dyn Executor>,
+//!     stop: &Stop,
+//! ) -> Result<(), Box<dyn std::error::Error>> {
+//!     survive_lost_memory()?;
+//!     let listener = UnixListener::bind("/run/paraslot.sock")?;
+//!     let mut server = Server::new(listener, executor, make)?;
+//!     Ok(server.run(stop)?)
+//! }
+//! ```
+//!
+//! What a client gets:
+//!
+//! | | |
+//! |---|---|
+//! | registers | accesses of any size at any offset, always answered: what is not there reads as ones. Several writes in a message |
+//! | BARs | the function's configuration space sizes them; all 4096 bytes of it answer |
+//! | doorbells | eventfds, with the value that they answer to, as many as the client takes descriptors |
+//! | pages that can be read without asking | mapped, by a client that says `"read_only_mmap": true` among its capabilities. Others map areas of a region that can be written for writes as well, and what they wrote there would not reach the function |
+//! | INTx | level-triggered, automasked, unmasked by command or eventfd |
+//! | MSI, MSI-X | an eventfd for each vector, in chunks. The client has the MSI-X table and does not tell of it, so a vector is unmasked in the function's own when it is given an eventfd, and masked when that is taken away; what is raised then is pending |
+//! | memory | what comes with a file. When an unmapping is answered, nothing of that memory is accessed any more, and nothing can be |
+//! | reset | whatever was advertised |
+//!
+//! A client that is malicious, or dies, costs its own connection. Sizes are checked before anything is
+//! allocated; descriptors that nobody asked for are closed; memory that a client takes away by shortening its
+//! file is replaced ([`survive_lost_memory`]). A command that is refused leaves the stream in step. The
+//! function is reset between clients.
+//!
+//! An eventfd that blocks is made one that does not, for its sender too. What remains to a client that
+//! is out to harm is to undo that and fill the counter between a look and a write: it holds up the thread that
+//! raises the interrupt until the eventfd is read.
+//!
+//! Left out:
+//! - Memory without a file, which the server would have to read and write by messages: models resolve guest
+//!   memory to addresses once and use these from any thread, so a message for each access cannot be sound. It
+//!   is refused, with EOPNOTSUPP.
+//! - Device features, migration among them, and the commands of a server's.
+//! - Pages of hardware that is passed through ([`Layout::direct`](paraslot_pci::Layout::direct)).
+
+mod connection;
+mod function;
+mod irqs;
+mod memory;
+mod regions;
+mod server;
+mod session;
+mod signals;
+mod sys;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod version;
+mod wire;
+
+pub use connection::End;
+pub use memory::{ClientMemory, ClientSpace, survive_lost_memory};
+pub use server::{ServeError, Server, Stop};

@@ -1,0 +1,189 @@
+use super::*;
+use std::os::fd::AsFd;
+use vm_memory::Bytes;
+
+use crate::testing::{memory, word_at};
+
+const MIB: u64 = 1 << 20;
+
+fn range(address: u64, size: u64, offset: u64) -> Range {
+    Range { address, size, offset, readable: true, writable: true }
+}
+
+fn lost() -> Arc<EventFd> {
+    Arc::new(EventFd::new(vmm_sys_util::eventfd::EFD_NONBLOCK).unwrap())
+}
+
+fn fd(file: &std::fs::File) -> Option<OwnedFd> {
+    Some(file.as_fd().try_clone_to_owned().unwrap())
+}
+
+#[test]
+fn memory_is_where_its_file_has_it() {
+    let (shared, file, lost) = (Shared::new(), memory(MIB), lost());
+    shared.map(range(0x10000, 0x2000, 0x4000), fd(&file), &lost).unwrap();
+    shared.map(range(0x12000, 0x1000, 0x1000), fd(&file), &lost).unwrap();
+    shared.map(range(0x1000, 0x1000, 0x8000), fd(&file), &lost).unwrap();
+    let space = shared.space();
+    let seen = space.memory();
+    // Over the border of two of them.
+    seen.write_slice(&[7; 16], GuestAddress(0x11ff8)).unwrap();
+    assert_eq!(word_at(&file, 0x5ff8), u64::from_le_bytes([7; 8]));
+    assert_eq!(word_at(&file, 0x1000), u64::from_le_bytes([7; 8]));
+    seen.write_slice(&[9; 8], GuestAddress(0x1000)).unwrap();
+    assert_eq!(word_at(&file, 0x8000), u64::from_le_bytes([9; 8]));
+    for address in [0, 0xff9, 0x1ff9, 0x12ff9, u64::MAX - 3, u64::MAX] {
+        assert!(seen.write_slice(&[1; 8], GuestAddress(address)).is_err(), "{address:#x}");
+    }
+    assert!(shared.has(0x12000, 0x1000) && !shared.has(0x12000, 0x2000) && !shared.has(0, 0));
+}
+
+// lvu 75a0ac2 and its like: sizes and offsets that the client says.
+#[test]
+fn what_cannot_be_mapped_is_refused() {
+    let (shared, file, lost) = (Shared::new(), memory(MIB), lost());
+    let map = |range| shared.map(range, fd(&file), &lost);
+    map(range(0x10000, 0x10000, 0)).unwrap();
+    let malformed = Err(DmaError::Malformed);
+    for (address, size, offset) in [
+        (0, 0, 0),
+        (0x800, 0x1000, 0),
+        (0, 0x1800, 0),
+        (0, 0x1000, 0x200),
+        (0x40000, 2 * MIB, 0),
+        (0x40000, 0x1000, MIB),
+        (0x40000, MIB, 0x1000),
+        (0x40000, 0x1000, !0xfff),
+        (!0xfff, 0x1000, 0),
+        (!0xfff, 0x2000, 0),
+        (0x40000, !0xfff, 0),
+    ] {
+        assert_eq!(
+            map(range(address, size, offset)),
+            malformed,
+            "{address:#x} {size:#x} {offset:#x}"
+        );
+    }
+    let nothing = Range { readable: false, writable: false, ..range(0, 0x1000, 0) };
+    assert_eq!(map(nothing), malformed);
+    for (address, size) in [
+        (0x10000, 0x10000),
+        (0x1f000, 0x1000),
+        (0xf000, 0x2000),
+        (0xf000, 0x20000),
+        (0x12000, 0x1000),
+    ] {
+        assert_eq!(map(range(address, size, 0)), Err(DmaError::Exists), "{address:#x} {size:#x}");
+    }
+    map(range(0xf000, 0x1000, 0)).unwrap();
+    map(range(0x20000, 0x1000, 0)).unwrap();
+    let at = range(0x80000, 0x1000, 0);
+    assert_eq!(shared.map(at, None, &lost), Err(DmaError::NoFile));
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    assert_eq!(shared.map(at, Some(socket.into()), &lost), malformed);
+    let null = std::fs::File::open("/dev/zero").unwrap();
+    assert_eq!(shared.map(at, fd(&null), &lost), malformed);
+    let read_only = sys_read_only(&file);
+    assert_eq!(shared.map(at, fd(&read_only), &lost), Err(DmaError::Kernel(libc::EACCES)));
+    let for_reads = Range { writable: false, ..at };
+    assert_eq!(shared.map(for_reads, fd(&read_only), &lost), Ok(()));
+}
+
+fn sys_read_only(file: &std::fs::File) -> std::fs::File {
+    crate::sys::read_only(file).unwrap()
+}
+
+// A guest that has its device write to where the client allows reads alone.
+#[test]
+fn memory_is_read_and_written_as_allowed() {
+    let (shared, file, lost) = (Shared::new(), memory(MIB), lost());
+    let map = |address, readable, writable| {
+        let range = Range { readable, writable, ..range(address, 0x1000, 0) };
+        shared.map(range, fd(&file), &lost).unwrap();
+    };
+    map(0x1000, true, false);
+    map(0x2000, true, true);
+    map(0x3000, false, true);
+    let seen = shared.space().memory();
+    let allowed = |address, len, access| seen.check_range(GuestAddress(address), len, access);
+    for (access, from, to) in [
+        (Permissions::Read, 0x1000, 0x3000),
+        (Permissions::Write, 0x2000, 0x4000),
+        (Permissions::ReadWrite, 0x2000, 0x3000),
+    ] {
+        for address in (0..0x5000_u64).step_by(0x800) {
+            let inside = address >= from && address + 0x800 <= to;
+            assert_eq!(allowed(address, 0x800, access), inside, "{address:#x} {access:?}");
+            assert_eq!(
+                seen.get_slices(GuestAddress(address), 0x800, access)
+                    .is_ok_and(|mut slices| { slices.all(|slice| slice.is_ok()) }),
+                inside
+            );
+        }
+    }
+    assert!(seen.write_slice(&[1; 16], GuestAddress(0x1ff8)).is_err());
+    assert!(seen.read_slice(&mut [1; 16], GuestAddress(0x2ff8)).is_err());
+    assert_eq!(word_at(&file, 0xff8), 0, "nothing of it was written");
+}
+
+// spdk#2100: unmapped while somebody uses it.
+#[test]
+fn memory_that_is_taken_away_is_out_of_reach_of_who_still_has_it() {
+    let (shared, file, lost) = (Shared::new(), memory(MIB), lost());
+    shared.map(range(0x1000, 0x1000, 0), fd(&file), &lost).unwrap();
+    shared.map(range(0x2000, 0x1000, 0x1000), fd(&file), &lost).unwrap();
+    let before = shared.space().memory();
+    before.write_slice(&[1; 8], GuestAddress(0x1000)).unwrap();
+    assert_eq!(shared.unmap(Some((0x1000, 0x2000))), Err(DmaError::Missing));
+    shared.unmap(Some((0x1000, 0x1000))).unwrap();
+    assert!(shared.space().memory().write_slice(&[2; 8], GuestAddress(0x1000)).is_err());
+    before.write_slice(&[3; 8], GuestAddress(0x1000)).unwrap();
+    assert_eq!(word_at(&file, 0), u64::from_le_bytes([1; 8]));
+    // Others are as they were.
+    before.write_slice(&[4; 8], GuestAddress(0x2000)).unwrap();
+    assert_eq!(word_at(&file, 0x1000), u64::from_le_bytes([4; 8]));
+    shared.unmap(None).unwrap();
+    before.write_slice(&[5; 8], GuestAddress(0x2000)).unwrap();
+    assert_eq!(word_at(&file, 0x1000), u64::from_le_bytes([4; 8]));
+    assert_eq!(shared.unmap(None), Ok(()));
+    drop(before);
+    assert_eq!(Arc::strong_count(&lost), 1);
+}
+
+#[test]
+fn there_is_a_most() {
+    let (shared, file, lost) = (Shared::new(), memory(MIB), lost());
+    for index in 0..MAX_MAPS as u64 {
+        shared.map(range(index * 0x2000, 0x1000, 0), fd(&file), &lost).unwrap();
+    }
+    let more = shared.map(range(0x1000, 0x1000, 0), fd(&file), &lost);
+    assert_eq!(more, Err(DmaError::TooMany));
+    shared.unmap(None).unwrap();
+    shared.map(range(0x1000, 0x1000, 0), fd(&file), &lost).unwrap();
+}
+
+// A client that shortens its file: SIGBUS, for whoever has it mapped.
+#[test]
+fn memory_that_is_cut_off_becomes_zeroes_and_is_told_of() {
+    survive_lost_memory().unwrap();
+    survive_lost_memory().unwrap();
+    let (shared, file, here) = (Shared::new(), memory(MIB), lost());
+    shared.map(range(0, 0x4000, 0), fd(&file), &here).unwrap();
+    let other_file = memory(MIB);
+    let there = lost();
+    let other = Shared::new();
+    other.map(range(0, 0x1000, 0), fd(&other_file), &there).unwrap();
+    let (seen, others) = (shared.space().memory(), other.space().memory());
+    seen.write_slice(&[7; 8], GuestAddress(0)).unwrap();
+    file.set_len(0x1000).unwrap();
+    seen.write_slice(&[7; 8], GuestAddress(0x3ff8)).unwrap();
+    assert_eq!(here.read().unwrap(), 1);
+    let mut back = [1; 8];
+    seen.read_slice(&mut back, GuestAddress(0)).unwrap();
+    assert_eq!(back, [0; 8], "the client's memory is gone");
+    assert_eq!(word_at(&file, 0), u64::from_le_bytes([7; 8]));
+    // Nobody else is concerned.
+    others.write_slice(&[6; 8], GuestAddress(0)).unwrap();
+    assert_eq!(word_at(&other_file, 0), u64::from_le_bytes([6; 8]));
+    assert!(there.read().is_err());
+}

@@ -1,0 +1,7 @@
+//! The server, by its messages.
+
+mod dma;
+mod endings;
+mod hostile;
+mod interrupts;
+mod registers;
