@@ -49,6 +49,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "paraslot-virtio-pci",
         &["paraslot-device", "paraslot-pci", "paraslot-spec", "paraslot-virtio"],
     ),
+    ("paraslot-adapter", &["paraslot-device", "paraslot-pci"]),
     ("paraslot-vfio", &["paraslot-device", "paraslot-pci", "paraslot-spec"]),
     ("paraslot-vfio-user", &["paraslot-device", "paraslot-pci", "paraslot-spec"]),
     ("paraslot-testbed", &[]),

@@ -6,6 +6,8 @@ use paraslot_device::{DeviceError, SavedState, SharedPage, StateError};
 use paraslot_pci::{BarKind, BarSpec, PciDevice};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::PulsedLine;
+
 /// Offset of the first BAR's register.
 const BAR0: u16 = 0x10;
 /// Offset of the expansion ROM's.
@@ -66,6 +68,7 @@ pub struct Attached {
     /// The BARs whose size the guest is finding out: ones were the last that was written to a register of
     /// theirs.
     sizing: [bool; 7],
+    line: Option<Arc<PulsedLine>>,
 }
 
 impl Attached {
@@ -76,7 +79,20 @@ impl Attached {
 
     /// The same with one whose type nobody knows any more.
     pub fn boxed(device: Box<dyn PciDevice>) -> Self {
-        Self { device, mapped: [None; 7], sizing: [false; 7] }
+        Self { device, mapped: [None; 7], sizing: [false; 7], line: None }
+    }
+
+    /// Has `line`, which the function was built with, know of accesses.
+    #[must_use]
+    pub fn with_line(mut self, line: Arc<PulsedLine>) -> Self {
+        self.line = Some(line);
+        self
+    }
+
+    fn accessed(&self) {
+        if let Some(line) = &self.line {
+            line.accessed();
+        }
     }
 
     /// The function.
@@ -165,6 +181,7 @@ impl Attached {
         data.fill(0xff);
         if let Some(bar) = self.decoding(base) {
             self.device.bar_read(bar, offset, data);
+            self.accessed();
         }
     }
 
@@ -172,6 +189,7 @@ impl Attached {
     pub fn write(&mut self, base: u64, offset: u64, data: &[u8]) {
         if let Some(bar) = self.decoding(base) {
             self.device.bar_write(bar, offset, data);
+            self.accessed();
         }
     }
 

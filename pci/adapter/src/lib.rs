@@ -25,8 +25,10 @@
 //! All of it under the VMM's own lock for the device; workers need none.
 
 mod attached;
+mod line;
 mod memory;
 
 pub use attached::{Attached, BarMove, DoorbellAt, WindowAt};
+pub use line::PulsedLine;
 pub use memory::{BorrowedMemory, HostRange, MemoryError, borrowed_memory};
 pub use paraslot_pci::{BarKind, BarSpec, PciDevice};

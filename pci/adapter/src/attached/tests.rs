@@ -221,3 +221,32 @@ fn a_snapshot_is_text_and_brings_the_bars_back() {
     assert!(told.moved(0, 0xc000) && told.moved(0, HIGH));
     assert!(matches!(told.restore("{}"), Err(StateError::Malformed(_))));
 }
+
+/// A line that can only be raised is raised while the function wants it, with each access.
+#[test]
+fn a_pulsed_line_is_raised_until_it_is_let_go() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use paraslot_device::IntxLine;
+
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = count.clone();
+    let line = Arc::new(PulsedLine::new(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    }));
+    let mut function = Attached::new(Function::new()).with_line(line.clone());
+    function.place(0, HIGH);
+    switch_on(&mut function);
+    let raised = || count.swap(0, Ordering::Relaxed);
+    function.write(HIGH, 0, &[0]);
+    assert_eq!(raised(), 0);
+    line.set_level(true);
+    assert_eq!(raised(), 1);
+    function.read(HIGH, 0, &mut [0]);
+    function.write(HIGH, 0, &[0]);
+    function.read(HIGH - 0x4000, 0, &mut [0]);
+    assert_eq!(raised(), 2);
+    line.set_level(false);
+    function.write(HIGH, 0, &[0]);
+    assert_eq!(raised(), 0);
+}

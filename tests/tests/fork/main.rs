@@ -1,0 +1,204 @@
+//! The door for VMMs that link the devices in: an adapter to another VMM's traits, and all devices through
+//! it. `docs/plugging-in.md` refers to it.
+
+mod adapter;
+mod mock;
+mod vmm;
+
+use std::sync::{Arc, Mutex};
+
+use paraslot_ahci::Ahci;
+use paraslot_backends::net::{NetBackend, Wire, WireOptions};
+use paraslot_device::{Clock, Host};
+use paraslot_drivers::Platform;
+use paraslot_drivers::workload::run;
+use paraslot_e1000::E1000;
+use paraslot_pci::{Bdf, PciDevice};
+use paraslot_protocol::{
+    Access, Completion, Device, DiskJob, Header, NetJob, Outcome, Status, Traffic,
+};
+use paraslot_pvscsi::Pvscsi;
+use paraslot_tests::image::patterned;
+use paraslot_tests::scsi::one_disk;
+use paraslot_virtio_blk::VirtioBlk;
+use paraslot_virtio_net::VirtioNet;
+use paraslot_virtio_pci::VirtioPci;
+use paraslot_virtio_scsi::VirtioScsi;
+use paraslot_vmm::in_process::{GuestRam, InProcess, Machine, Run};
+use paraslot_vmxnet3::Vmxnet3;
+
+use vmm::{Make, Vmm};
+
+const SLOT: Bdf = Bdf::root(3);
+const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x31];
+const CAPACITY: usize = 1 << 20;
+
+const DISKS: [Device; 4] = [Device::VirtioBlk, Device::VirtioScsi, Device::Pvscsi, Device::Ahci];
+const NETWORKS: [Device; 3] = [Device::VirtioNet, Device::Vmxnet3, Device::E1000];
+
+/// Builds the device, over an image or a wire that it keeps when it is built again.
+fn make(device: Device, clock: Arc<dyn Clock>) -> Make {
+    let image = Arc::new(patterned(CAPACITY));
+    let wire: Arc<dyn NetBackend> = Arc::new(Wire::loopback(WireOptions::default()).unwrap());
+    Box::new(move |host: Host<GuestRam>| -> Box<dyn PciDevice> {
+        let (image, wire, clock) = (image.clone(), wire.clone(), clock.clone());
+        match device {
+            Device::VirtioBlk => {
+                let disk = VirtioBlk::new(image, &Default::default()).unwrap();
+                Box::new(VirtioPci::new(disk, host).unwrap())
+            }
+            Device::VirtioScsi => {
+                let adapter = VirtioScsi::new(one_disk(image), &Default::default()).unwrap();
+                Box::new(VirtioPci::new(adapter, host).unwrap())
+            }
+            Device::Pvscsi => {
+                Box::new(Pvscsi::new(one_disk(image), Default::default(), host).unwrap())
+            }
+            Device::Ahci => {
+                let disk = paraslot_ahci::DiskOptions::new(image);
+                Box::new(Ahci::new(paraslot_ahci::Options::new([disk]), host).unwrap())
+            }
+            Device::VirtioNet => {
+                let options =
+                    paraslot_virtio_net::Options { mac: MAC, clock, ..Default::default() };
+                let adapter = VirtioNet::new(wire, &options).unwrap();
+                Box::new(VirtioPci::new(adapter, host).unwrap())
+            }
+            Device::Vmxnet3 => {
+                let options =
+                    paraslot_vmxnet3::Options { clock, ..paraslot_vmxnet3::Options::new(MAC) };
+                Box::new(Vmxnet3::new(wire, options, host).unwrap())
+            }
+            Device::E1000 => {
+                let options =
+                    paraslot_e1000::Options { clock, ..paraslot_e1000::Options::new(MAC) };
+                Box::new(E1000::new(wire, options, host).unwrap())
+            }
+            other => panic!("{other} is not a device of ours"),
+        }
+    })
+}
+
+/// What a guest does that does not like where its BARs are; the driver leaves them there.
+fn move_bars(machine: &InProcess) {
+    let function = paraslot_drivers::Bdf { bus: 0, device: SLOT.device, function: 0 };
+    machine.config_write(function, 4, 3);
+    let mut register = 0x10;
+    while register < 0x28 {
+        let bar = machine.config_read(function, register);
+        let (at, by, width) = match bar & 7 {
+            _ if bar == 0 => (register, 0, 4),
+            1 => (register, 0x400, 4),
+            4 => (register + 4, 1, 8),
+            _ => (register, 0x100_0000, 4),
+        };
+        let now = machine.config_read(function, at);
+        machine.config_write(function, at, now + by);
+        register += width;
+    }
+}
+
+/// How a job went, and what the VMM had to do for it.
+struct Course {
+    header: Header,
+    moves: u64,
+    writes: u64,
+    doorbells: usize,
+}
+
+fn course(
+    device: Device,
+    migrates_before: Option<u64>,
+    job: impl FnOnce(&InProcess) -> Outcome,
+) -> Course {
+    let machine = InProcess::new(&Machine::new(64 << 20, Run::Stepped(None))).unwrap();
+    let vmm = Vmm::new(make(device, machine.clock()), machine.host(SLOT), migrates_before);
+    let vmm = Arc::new(Mutex::new(vmm));
+    machine.plug_shared(SLOT, vmm.clone()).unwrap();
+    move_bars(&machine);
+    let outcome = job(&machine);
+    assert_eq!((outcome.status(), outcome.header.errors.get()), (Status::Ok, 0), "{device}");
+    let vmm = vmm.lock().unwrap();
+    let (moves, writes, doorbells) = (vmm.moves(), vmm.writes(), vmm.ioevents());
+    Course { header: outcome.header, moves, writes, doorbells }
+}
+
+fn disk(device: Device, access: Access, migrates_before: Option<u64>) -> Course {
+    let job = DiskJob {
+        device,
+        access,
+        completion: Completion::Interrupt,
+        block_size: 4096,
+        depth: 8,
+        span: CAPACITY as u64,
+        warm_up_ms: 0,
+        measure_ms: 60_000,
+        operations: 100,
+        verify: true,
+        seed: 42,
+        tsc_hz: 0,
+    };
+    let course = course(device, migrates_before, |machine| run(machine, job));
+    assert_eq!(course.header.operations.get(), 100);
+    assert!(course.header.verified.get() > 0);
+    course
+}
+
+fn network(device: Device, migrates_before: Option<u64>) -> Course {
+    let job = NetJob {
+        device,
+        traffic: Traffic::Request,
+        completion: Completion::Interrupt,
+        frame_size: 1514,
+        batch: 4,
+        rate: 0,
+        warm_up_ms: 0,
+        measure_ms: 60_000,
+        operations: 100,
+        verify: true,
+        tsc_hz: 0,
+    };
+    let course = course(device, migrates_before, |machine| run(machine, job));
+    let header = &course.header;
+    assert_eq!((header.lost.get(), header.reordered.get()), (0, 0), "{device}");
+    assert!(header.verified.get() >= 100);
+    course
+}
+
+/// The adapter that `docs/plugging-in.md` promises is small.
+#[test]
+fn the_adapter_is_short() {
+    let lines = include_str!("adapter.rs").lines().count();
+    assert!(lines <= 200, "{lines} lines");
+}
+
+/// The guest moves each BAR from where the VMM has placed it; accesses, doorbells and interrupts follow.
+#[test]
+fn every_disk_works_through_it() {
+    for device in DISKS {
+        for access in [Access::RandomRead, Access::RandomWrite] {
+            let course = disk(device, access, None);
+            assert!(course.moves > 0, "{device}");
+            let rings = !matches!(device, Device::Ahci);
+            assert_eq!(course.doorbells > 0, rings, "{device}");
+        }
+    }
+}
+
+#[test]
+fn every_network_adapter_works_through_it() {
+    for device in NETWORKS {
+        assert!(network(device, None).moves > 0, "{device}");
+    }
+}
+
+/// A snapshot as the VMM takes it, in the middle of a job: the device that is restored from it goes on.
+#[test]
+fn a_migrated_disk_goes_on() {
+    for device in [Device::VirtioBlk] {
+        let count = disk(device, Access::RandomWrite, None).writes;
+        for before in (0..count).step_by(7) {
+            disk(device, Access::RandomWrite, Some(before));
+        }
+    }
+}
