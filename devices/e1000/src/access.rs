@@ -5,7 +5,7 @@ use paraslot_spec::e1000::registers::*;
 use paraslot_spec::e1000::{Cause, Ctrl, CtrlExt, Mdic, Rctl, phy, statistics};
 
 use crate::device::E1000;
-use crate::registers::find;
+use crate::registers::{find, transmit_share};
 use crate::shared::{Shared, lock};
 
 impl<A: DmaSpace> E1000<A> {
@@ -103,9 +103,8 @@ impl<A: DmaSpace> E1000<A> {
             }
             _ => {
                 if offset == PBA {
-                    // What is not for receiving is for transmitting (13.4.16).
-                    let receive = new & 0x7f;
-                    new = receive | 64u32.saturating_sub(receive) << 16;
+                    let receive = new & register.writable;
+                    new = receive | transmit_share(receive);
                 }
                 return bank.set(offset, new);
             }

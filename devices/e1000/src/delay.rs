@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
+use paraslot_device::StateError;
 use paraslot_spec::e1000::DELAY_UNIT_NS;
+use paraslot_spec::e1000::registers::DELAY;
+use serde::{Deserialize, Serialize};
+
+use crate::state::{moment, nanoseconds_left, require};
 
 /// A packet timer, which each packet starts anew, and an absolute one, which the first starts.
 #[derive(Debug, Default)]
@@ -45,6 +50,31 @@ impl Delay {
     /// When the next of them expires.
     pub(crate) fn next(&self) -> Option<Duration> {
         self.packet.into_iter().chain(self.absolute).min()
+    }
+}
+
+/// How long the timers that run have left, in nanoseconds.
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DelayState {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    packet: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    absolute: Option<u64>,
+}
+
+impl Delay {
+    pub(crate) fn save(&self, now: Duration) -> DelayState {
+        let Self { packet, absolute } = self;
+        let left = |then: &Duration| nanoseconds_left(*then, now, units(DELAY));
+        DelayState { packet: packet.as_ref().map(left), absolute: absolute.as_ref().map(left) }
+    }
+
+    pub(crate) fn restored(state: &DelayState, now: Duration) -> Result<Self, StateError> {
+        let DelayState { packet, absolute } = *state;
+        require(packet.is_some() || absolute.is_none(), "an absolute timer runs alone")?;
+        let at = |left| moment(left, now, units(DELAY));
+        Ok(Self { packet: packet.map(at).transpose()?, absolute: absolute.map(at).transpose()? })
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use paraslot_backends::net::{NetBackend, Offloads};
 use paraslot_device::register::lanes;
-use paraslot_device::{Dma, DmaSpace, Host, Runner};
+use paraslot_device::{Dma, DmaSpace, Host, Runner, SavedState, StateError};
 use paraslot_pci::{
     BarKind, BarSpec, BarState, ConfigSpace, ConfigSpaceBuilder, DeviceError, Identity, Layout,
     PciDevice,
@@ -26,14 +26,16 @@ const PAUSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A gigabit Ethernet adapter as a PCI function. See the [crate's page](crate).
 pub struct E1000<A: DmaSpace> {
-    config: ConfigSpace,
-    layout: Layout,
+    pub(crate) config: ConfigSpace,
+    pub(crate) layout: Layout,
     pub(crate) shared: Arc<Shared>,
     pub(crate) engine: Arc<Mutex<Engine<A>>>,
     pub(crate) eeprom: Eeprom,
     /// IOADDR.
-    selected: u32,
-    runner: Runner,
+    pub(crate) selected: u32,
+    pub(crate) runner: Runner,
+    /// When it was last paused, or restored.
+    pub(crate) paused: Duration,
 }
 
 impl<A: DmaSpace> E1000<A> {
@@ -84,12 +86,18 @@ impl<A: DmaSpace> E1000<A> {
         initialise(&engine, &shared, &mut eeprom, true);
         let worker = Box::new(EngineWorker::new(shared.clone(), engine.clone()));
         let runner = Runner::new("e1000", executor, worker)?;
-        Ok(Self { config, layout, shared, engine, eeprom, selected: 0, runner })
+        let (selected, paused) = (0, Duration::ZERO);
+        Ok(Self { config, layout, shared, engine, eeprom, selected, runner, paused })
     }
 
     /// The owner's hand on it.
     pub fn control(&self) -> Control {
         Control(self.shared.clone())
+    }
+
+    /// Whether its worker is stopped.
+    pub(crate) fn is_paused(&mut self) -> bool {
+        self.runner.parked::<EngineWorker<A>>().is_some()
     }
 
     /// What a reset does, by CTRL.RST or (`power_on`) by power. It waits for the round of work that is
@@ -201,10 +209,22 @@ impl<A: DmaSpace> PciDevice for E1000<A> {
     }
 
     fn pause(&mut self) -> Result<(), DeviceError> {
-        Runner::pause_all([&mut self.runner].into_iter(), PAUSE_LIMIT)
+        if !self.is_paused() {
+            Runner::pause_all([&mut self.runner].into_iter(), PAUSE_LIMIT)?;
+            self.paused = lock(&self.engine).now();
+        }
+        Ok(())
     }
 
     fn resume(&mut self) -> Result<(), DeviceError> {
         self.runner.start()
+    }
+
+    fn save(&mut self) -> Result<SavedState, StateError> {
+        self.save_state()
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        self.restore_state(state)
     }
 }

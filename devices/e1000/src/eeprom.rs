@@ -1,10 +1,14 @@
 //! The EEPROM: what is in it, and the two ways in (5.3, 13.4.3, 13.4.4).
 
+mod state;
+
 use paraslot_spec::e1000::eeprom::{SUM, WORDS, control1, microwire, word};
 use paraslot_spec::e1000::{DEVICE_82540EM, Eecd, eerd};
 use paraslot_spec::pci::VENDOR_INTEL;
 
 use crate::options::Options;
+
+pub(crate) use self::state::EepromState;
 
 /// The EEPROM and the register through which its pins are driven.
 ///

@@ -6,6 +6,8 @@
 //! read, written, sent or signalled any more: that is how resets are silent. The registers of the
 //! fast path (TDT, RDT, ICR, IMS, IMC, ITR, statistics) need no lock.
 
+mod state;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ use crate::receive::{In, Receive};
 use crate::shared::{Shared, lock};
 use crate::statistics::Tally;
 use crate::transmit::{Out, Transmit};
+
+pub(crate) use self::state::EngineState;
 
 /// What a round of work has at hand.
 pub(crate) struct Env<'a, A: DmaSpace> {
@@ -104,6 +108,11 @@ impl<A: DmaSpace> Engine<A> {
 
     pub(crate) fn receive(&mut self) -> &mut Receive {
         &mut self.receive
+    }
+
+    /// What time it is.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.now()
     }
 
     fn mode(&self) -> Mode {
@@ -268,9 +277,11 @@ impl<A: DmaSpace> Worker for EngineWorker<A> {
         self.shared.bell.sleep_unless(|| lock(&self.engine).prepare_to_wait())
     }
 
-    /// Nothing is ever in flight between two rounds.
+    /// Nothing is ever in flight between two rounds but counts that have not been told.
     fn quiesce(&mut self) -> Progress {
-        let _ = lock(&self.engine).wait_for([false, false]);
+        let mut engine = lock(&self.engine);
+        let _ = engine.wait_for([false, false]);
+        engine.tell();
         Progress::Idle
     }
 }

@@ -1,5 +1,7 @@
 //! Interrupt causes, their mask, the pin, and throttling (13.4.17 to 13.4.21).
 
+mod state;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,6 +9,8 @@ use std::time::Duration;
 use paraslot_device::Clock;
 use paraslot_pci::Interrupts;
 use paraslot_spec::e1000::ITR_UNIT_NS;
+
+pub(crate) use self::state::IrqState;
 
 /// Causes that ICR, ICS, IMS and IMC have: all bits up to SRPD. Some of them are reserved, and can
 /// be set all the same, as Linux's self test expects.

@@ -66,6 +66,17 @@
 //! - Interrupt delays (TIDV, TADV, RDTR, RADV) and throttling (ITR), by a
 //!   [`Clock`](paraslot_device::Clock).
 //!
+//! # Saved state
+//! It is all that the guest can see, the EEPROM as it has been written to and the cable among it, and all
+//! that is under way. Each transmit descriptor is taken once: a packet that is not complete, or that the
+//! backend has not taken, goes along, with the number of its segments that have been sent. So does a frame
+//! for which the guest has given too few descriptors, and what is on its way back in loopback: nothing is
+//! sent twice and nothing lost. Interrupts that are held back stay so for as long as they had left when
+//! the adapter was paused, counted from its restoration; none is lost.
+//!
+//! What is not in it: frames that the backend has, on either side, and [`Control::statistics`], which are
+//! those of the adapter here. The address in [`Options`] yields to the EEPROM's.
+//!
 //! # Limits
 //! A packet has at most 16,288 bytes (3.3.3), one to be segmented 65,557, as any
 //! [`Frame`](paraslot_backends::net::Frame), and either at most 256 pieces. Of the packets that are
@@ -106,6 +117,7 @@ mod receive;
 pub mod registers;
 mod ring;
 mod shared;
+mod state;
 mod statistics;
 mod transmit;
 

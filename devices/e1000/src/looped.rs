@@ -40,6 +40,12 @@ impl Looped {
         self.frames.is_empty()
     }
 
+    /// What is in it, the oldest first.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        let Self { frames, bytes: _ } = self;
+        frames.iter().map(Vec::as_slice)
+    }
+
     /// Drops what is in it.
     pub(crate) fn reset(&mut self) {
         let Self { frames, bytes } = self;

@@ -3,10 +3,14 @@
 //! The link partner is able to do everything, except PAUSE, and answers at once: autonegotiation is
 //! over when the write that started it returns.
 
+mod state;
+
 use paraslot_spec::e1000::phy::{
     Ability, Control, ID1, ID2, REGISTERS, SpecificStatus, Status, expansion, extended_control,
     extended_status, gigabit_control, gigabit_status, register, specific_control,
 };
+
+pub(crate) use self::state::PhyState;
 
 /// Speeds in Mb/s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 mod checksum;
 mod filter;
 mod run;
+mod state;
 
 use paraslot_backends::net::checksum::fill;
 use paraslot_backends::net::{NetError, NetReceiver, Offload, Room};
@@ -15,6 +16,8 @@ use paraslot_spec::e1000::{
 };
 use paraslot_spec::net::ETHERNET_HEADER;
 use vm_memory::{Bytes, GuestAddress};
+
+pub(crate) use self::state::ReceiveState;
 
 use self::run::{Run, Short};
 use crate::delay::Delay;

@@ -1,6 +1,8 @@
 //! The register map (13.3), as a table: what each register holds after a reset and which of its bits
 //! a guest can change. What an access does beyond that is the model's behaviour, not the table's.
 
+mod state;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use paraslot_device::register::Register;
@@ -9,6 +11,8 @@ use paraslot_spec::e1000::{
     Ctrl, CtrlExt, MULTICAST_WORDS, RECEIVE_ADDRESSES, Rctl, Tctl, VLAN_ETHERTYPE, VLAN_WORDS,
     rxcsum, thresholds,
 };
+
+pub(crate) use self::state::BankState;
 
 /// CTRL's bits that keep what is written; RST clears itself.
 const CTRL_BITS: u32 = Ctrl::all().difference(Ctrl::RST).bits();
@@ -46,6 +50,11 @@ const IPAV_BITS: u32 = 0x0001_000f;
 
 /// PBA after power-on: 48 KiB for receiving, the rest for transmitting.
 pub(crate) const PBA_RESET: u32 = 0x0010_0030;
+
+/// PBA: what is not for receiving is for transmitting (13.4.16).
+pub(crate) fn transmit_share(receive: u32) -> u32 {
+    64u32.saturating_sub(receive) << 16
+}
 
 /// The registers that are not part of an array, and have no storage elsewhere in the model: those of
 /// interrupts, statistics and the PHY do.

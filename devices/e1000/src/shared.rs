@@ -1,5 +1,7 @@
 //! What the vCPUs' accesses, the worker and the owner share.
 
+mod state;
+
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +18,8 @@ use crate::interrupt::Irq;
 use crate::phy::{Phy, Speed};
 use crate::registers::Bank;
 use crate::statistics::Statistics;
+
+pub(crate) use self::state::SharedState;
 
 /// Everything but the rings' progress, which is the engine's. Nothing here is held for longer than an
 /// access takes.

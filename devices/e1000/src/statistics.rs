@@ -1,11 +1,15 @@
 //! The statistics registers (13.7).
 
+mod state;
+
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use paraslot_backends::net::NetStatistics;
 use paraslot_spec::e1000::statistics::*;
 use paraslot_spec::e1000::{FCS_LEN, SHORTEST};
 use paraslot_spec::net::{ETHERNET_BROADCAST, ETHERNET_GROUP};
+
+pub(crate) use self::state::StatisticsState;
 
 /// Registers of 32 bits.
 const COUNTS: usize = 64;

@@ -4,6 +4,7 @@ mod offload;
 mod packet;
 mod send;
 mod software;
+mod state;
 
 use std::sync::atomic::Ordering;
 
@@ -17,6 +18,7 @@ use vm_memory::Bytes;
 use zerocopy::{FromZeros, IntoBytes};
 
 pub(crate) use self::send::Out;
+pub(crate) use self::state::TransmitState;
 
 use self::packet::{Kind, Packet};
 use self::send::{Builder, Last};

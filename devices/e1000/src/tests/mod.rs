@@ -16,6 +16,7 @@ mod random;
 mod receiving;
 mod registers;
 mod reset;
+mod saving;
 mod sending;
 mod threads;
 mod tso;
@@ -92,10 +93,20 @@ fn build(
 ) -> (E1000<Space>, Space, Arc<Line>) {
     let memory =
         Arc::new(GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap());
+    let (nic, line) = plug(backend, options, executor, memory.clone());
+    (nic, memory, line)
+}
+
+/// Puts an adapter into a machine that has memory.
+fn plug(
+    backend: impl NetBackend + 'static,
+    options: Options,
+    executor: Arc<dyn Executor>,
+    memory: Space,
+) -> (E1000<Space>, Arc<Line>) {
     let line = Arc::new(Line::default());
-    let msi = Arc::new(NoInterrupts);
-    let host = Host { memory: memory.clone(), msi, intx: line.clone(), executor };
-    (E1000::new(Arc::new(backend), options, host).unwrap(), memory, line)
+    let host = Host { memory, msi: Arc::new(NoInterrupts), intx: line.clone(), executor };
+    (E1000::new(Arc::new(backend), options, host).unwrap(), line)
 }
 
 impl Machine {

@@ -7,7 +7,7 @@ use super::*;
 use crate::registers::REGISTERS;
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Write { bar: u8, offset: u64, data: Vec<u8> },
     Read { bar: u8, offset: u64, len: usize },
     Register { offset: u32, value: u32 },
@@ -90,7 +90,7 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+pub(super) fn any_step() -> impl Strategy<Value = Step> {
     let mut offsets: Vec<u32> = REGISTERS.iter().map(|register| register.offset).collect();
     offsets.extend([ICR, ICS, IMS, IMC, ITR, TDT, RDT, TDH, RDH, RCTL, TCTL, MDIC, EECD]);
     let value = prop_oneof![
@@ -128,7 +128,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn perform(machine: &mut Machine, step: Step) {
+pub(super) fn perform(machine: &mut Machine, step: Step) {
     match step {
         Step::Write { bar, offset, data } => machine.nic.bar_write(bar, offset, &data),
         Step::Read { bar, offset, len } => {

@@ -45,7 +45,17 @@ fn every_frame_comes_with_its_interrupt() {
             let len = bytes.len() as u16;
             let descriptor = TransmitDescriptor::legacy(TX_DATA, len, ALONE | transmit::IDE);
             machine.put(&[descriptor]);
+            let restores = round % 100 == 50;
+            if restores {
+                machine.nic.pause().unwrap();
+            }
             machine.write(TDT, machine.tdt);
+            if restores {
+                // What was rung for before the state was saved is seen.
+                let saved = machine.nic.save().unwrap();
+                machine.nic.restore(&saved).unwrap();
+                machine.nic.resume().unwrap();
+            }
             let mut causes = Cause::empty();
             while !causes.contains(Cause::TXDW) {
                 wait_until(|| machine.level());

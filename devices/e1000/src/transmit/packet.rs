@@ -36,6 +36,16 @@ impl Packet {
         Self { kind: None, pieces: Vec::with_capacity(MOST_PIECES), len: 0, excess: false }
     }
 
+    /// One of which nothing matters but that it cannot be sent.
+    pub(super) fn too_long(kind: Kind) -> Self {
+        Self { kind: Some(kind), len: MAX_FRAME + 1, excess: true, ..Self::new() }
+    }
+
+    /// Addresses and bytes of its buffers.
+    pub(super) fn pieces(&self) -> &[(u64, u32)] {
+        &self.pieces
+    }
+
     /// Adds a descriptor's buffer. `kind` is what it would make of a packet that it begins; one in the
     /// middle (QEMU 3de46e6fc4) changes nothing.
     pub(crate) fn add(&mut self, kind: Kind, address: u64, len: u32) {

@@ -77,6 +77,24 @@ impl Builder {
         self.sent = 0;
     }
 
+    /// Segments of the packet that have been sent, if it was interrupted.
+    pub(super) fn sent(&self) -> usize {
+        self.sent
+    }
+
+    /// Goes on with a packet of which `sent` segments have been sent. Says no if it has not so many and
+    /// one more.
+    pub(super) fn go_on(&mut self, packet: &Packet, last: &Last, sent: usize) -> bool {
+        self.sent = sent;
+        let segments = match packet.kind() {
+            Some(Kind::Segmented { offsets, options }) => frame_len(packet, last)
+                .and_then(|len| Segments::new(offsets, options, len))
+                .map_or(0, |segments| segments.count()),
+            _ => 0,
+        };
+        sent == 0 || sent < segments && segments <= MOST_SEGMENTS
+    }
+
     /// Sends `packet`. [`NetError::Busy`]: the same again later.
     pub(crate) fn send<A: DmaSpace>(
         &mut self,
@@ -86,11 +104,7 @@ impl Builder {
         last: &Last,
     ) -> Result<(), NetError> {
         let kind = packet.kind().unwrap_or(Kind::Legacy);
-        let len = packet.len().ok_or(NetError::Invalid)?;
-        // Without IFCS the last four bytes are the FCS, which is the wire's business.
-        let fcs = if last.command & transmit::IFCS == 0 { FCS_LEN } else { 0 };
-        let len = len.checked_sub(fcs).filter(|len| *len >= ETHERNET_HEADER);
-        let len = len.ok_or(NetError::Invalid)?;
+        let len = frame_len(packet, last).ok_or(NetError::Invalid)?;
         let bank = &env.shared.bank;
         let vlan = last.command & transmit::VLE != 0 && bank.get(CTRL) & Ctrl::VME.bits() != 0;
         let tag = vlan.then(|| {
@@ -331,6 +345,13 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+/// Bytes of what is to be sent of a packet, if they are neither too few nor too many.
+fn frame_len(packet: &Packet, last: &Last) -> Option<usize> {
+    // Without IFCS the last four bytes are the FCS, which is the wire's business.
+    let fcs = if last.command & transmit::IFCS == 0 { FCS_LEN } else { 0 };
+    packet.len()?.checked_sub(fcs).filter(|len| *len >= ETHERNET_HEADER)
 }
 
 /// Hands a frame over.
