@@ -98,10 +98,8 @@ impl<A: DmaSpace> QueueWorker<A> {
     pub(crate) fn restore(&mut self, state: &Value) -> Result<(), StateError> {
         let WorkerState { queue, over } = read_part(state)?;
         self.queue.restore(&queue)?;
-        let mut heads: Vec<u16> = over.iter().map(|over| over.head).collect();
-        self.over.clone_from(&heads);
-        heads.sort_unstable();
-        if heads != queue.in_flight() {
+        self.over.extend(over.iter().map(|over| over.head));
+        if !queue.is_held_as(&self.over) {
             return Err(StateError::impossible("requests in flight that are not over"));
         }
         for Over { head, status_address, room, fills, status } in over {

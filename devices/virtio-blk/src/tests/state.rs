@@ -107,3 +107,19 @@ fn chains_in_flight_must_be_accounted_for() {
     let restored = VirtioDevice::<Space>::restore(&mut disk.device, &other);
     assert!(matches!(restored, Err(StateError::Version { newest: 1, found: 2 })));
 }
+
+/// A chain that has broken its queue is nobody's, and the queue stays broken.
+#[test]
+fn a_broken_queue_is_carried() {
+    let mut disk = Disk::simple(memory(8));
+    let (header, _) = disk.frame(request::IN, 0);
+    disk.ring.add(&[header]);
+    disk.run();
+    assert_eq!(disk.signals.resets(), 1);
+    disk.quiet();
+    let options = Options { queue_size: 16, ..Options::default() };
+    disk.move_to(VirtioBlk::new(Arc::new(memory(8)), &options).unwrap(), ALL).unwrap();
+    disk.add(request::IN, 0, &[Buffer::writable(DATA, 512)]);
+    disk.run();
+    assert_eq!((disk.ring.used(), disk.signals.resets()), (None, 0));
+}

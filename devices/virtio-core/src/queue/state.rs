@@ -42,6 +42,18 @@ impl QueueState {
     pub fn in_flight(&self) -> &[u16] {
         &self.in_flight
     }
+
+    /// Whether they are `heads` and no others, each once. A broken queue may have lost chains that
+    /// nobody will ever give back, such as the one that broke it.
+    pub fn is_held_as(&self, heads: &[u16]) -> bool {
+        let mut heads = heads.to_vec();
+        heads.sort_unstable();
+        if self.stage != Stage::Broken {
+            return heads == self.in_flight;
+        }
+        let mut all = self.in_flight.iter();
+        heads.iter().all(|head| all.any(|one| one == head))
+    }
 }
 
 impl<A: DmaSpace> Queue<A> {
