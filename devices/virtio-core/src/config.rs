@@ -33,6 +33,13 @@ struct State {
     generation: u32,
 }
 
+impl DeviceConfigState {
+    /// The configuration structure.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl DeviceConfig {
     /// A configuration that starts as `bytes`; its length stays.
     pub fn new(bytes: &[u8]) -> Self {

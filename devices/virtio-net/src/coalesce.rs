@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paraslot_device::{Clock, DeviceError, Source, Timer};
+use serde::{Deserialize, Serialize};
 
 /// How long notifications of a queue are held back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Coalesce {
     pub(crate) max_packets: u32,
     pub(crate) max_usecs: u32,
@@ -62,6 +64,17 @@ impl Coalescer {
             self.timer.set(end.saturating_sub(now));
         }
         self.timer.fired() && self.flush()
+    }
+
+    /// Packets that the driver has not been told of.
+    pub(crate) fn held(&self) -> u32 {
+        self.held
+    }
+
+    /// Holds back what another did. The time for that begins anew.
+    pub(crate) fn hold(&mut self, packets: u32) {
+        self.held = packets;
+        self.since = self.clock.now();
     }
 
     /// Holds back nothing any more; whether anything was.
@@ -135,6 +148,19 @@ mod tests {
         assert!(!coalescer.due(PARAMETERS, 1));
         assert!(coalescer.due(Coalesce::default(), 0));
         assert_eq!(clock.next(), None);
+    }
+
+    #[test]
+    fn what_another_held_is_held_for_as_long_again() {
+        let (clock, mut coalescer) = coalescer();
+        clock.advance(micros(100));
+        coalescer.hold(3);
+        assert!(!coalescer.due(PARAMETERS, 0));
+        assert_eq!(clock.next(), Some(micros(10)));
+        clock.advance(micros(10));
+        assert!(coalescer.due(PARAMETERS, 0));
+        coalescer.hold(3);
+        assert!(coalescer.due(Coalesce::default(), 0));
     }
 
     #[test]

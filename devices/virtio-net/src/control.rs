@@ -9,12 +9,13 @@ mod reader;
 
 use std::sync::Arc;
 
-use paraslot_device::{DmaSpace, Memory, Progress, Source, Worker};
+use paraslot_device::{DmaSpace, Memory, Progress, Source, StateError, Worker};
 use paraslot_spec::virtio_net::{Coalesce, ack};
 use paraslot_virtio::{Chain, Queue, Segment};
 use vm_memory::Bytes;
 use zerocopy::IntoBytes;
 
+use crate::saved::{ControlState, restore_queue};
 use crate::shared::Shared;
 use commands::Outcome;
 use reader::Reader;
@@ -31,6 +32,17 @@ pub(crate) struct ControlWorker<A: DmaSpace> {
 impl<A: DmaSpace> ControlWorker<A> {
     pub(crate) fn new(shared: Arc<Shared>, queue: Queue<A>) -> Self {
         Self { shared, queue }
+    }
+
+    /// What [`restore`](Self::restore) takes, of a worker that is quiet.
+    pub(crate) fn save(&self) -> ControlState {
+        let Self { shared: _, queue } = self;
+        ControlState { queue: queue.save() }
+    }
+
+    /// Puts a worker that was just made where another was.
+    pub(crate) fn restore(&mut self, state: &ControlState) -> Result<(), StateError> {
+        restore_queue(&mut self.queue, &state.queue)
     }
 
     fn serve(&mut self, memory: &Memory<A>, chain: &Chain) {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use paraslot_backends::net::NetBackend;
-use paraslot_device::{DeviceError, DmaSpace, Worker};
+use paraslot_device::state::Value;
+use paraslot_device::{DeviceError, DmaSpace, SavedState, StateError, Worker};
 use paraslot_spec::virtio::device_type;
 use paraslot_virtio::{DeviceConfig, Queue, TransportSignals, VirtioDevice};
 use zerocopy::IntoBytes;
@@ -17,11 +18,11 @@ use crate::transmit::TransmitWorker;
 
 /// A virtio network device.
 pub struct VirtioNet {
-    shared: Arc<Shared>,
-    queue_sizes: Box<[u16]>,
-    accepted: u64,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) queue_sizes: Box<[u16]>,
+    pub(crate) accepted: u64,
     /// Queues that have been started since the last reset.
-    started: Box<[bool]>,
+    pub(crate) started: Box<[bool]>,
 }
 
 impl VirtioNet {
@@ -90,6 +91,7 @@ impl<A: DmaSpace> VirtioDevice<A> for VirtioNet {
         let role = role(index, self.accepted, shared.limits.pairs).ok_or_else(none)?;
         let started = self.started.get_mut(usize::from(index)).ok_or_else(none)?;
         let restarted = std::mem::replace(started, true);
+        shared.coalesce_anew(index);
         if role == Role::Control {
             return Ok(Box::new(ControlWorker::new(shared, queue)));
         }
@@ -109,6 +111,27 @@ impl<A: DmaSpace> VirtioDevice<A> for VirtioNet {
         *accepted = 0;
         started.fill(false);
         shared.start_over(0);
+    }
+
+    fn save(&self) -> Result<SavedState, StateError> {
+        self.save_device()
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        self.restore_device(state)
+    }
+
+    fn save_queue(&self, index: u16, worker: &dyn Worker) -> Result<Value, StateError> {
+        self.save_worker::<A>(index, worker)
+    }
+
+    fn restore_queue(
+        &mut self,
+        index: u16,
+        queue: Queue<A>,
+        state: &Value,
+    ) -> Result<Box<dyn Worker>, StateError> {
+        self.restore_worker(index, queue, state)
     }
 }
 

@@ -99,24 +99,35 @@ pub(crate) fn consistent(mut features: u64) -> u64 {
     }
 }
 
+/// What a driver can take, as feature bits.
+const GUEST_OFFLOADS: [(u64, Offloads); 7] = [
+    (feature::GUEST_CSUM, Offloads::CHECKSUM),
+    (feature::GUEST_TSO4, Offloads::TSO4),
+    (feature::GUEST_TSO6, Offloads::TSO6),
+    (feature::GUEST_ECN, Offloads::TSO_ECN),
+    (feature::GUEST_UFO, Offloads::UFO),
+    (feature::GUEST_USO4, Offloads::USO4),
+    (feature::GUEST_USO6, Offloads::USO6),
+];
+
 /// What a driver takes whose offloads, as feature bits, are `guest`. One that lacks another counts
 /// for nothing.
 pub(crate) fn receive_offloads(guest: u64) -> Offloads {
     // Twice: without a checksum there is no TSO, and without TSO no ECN.
     let guest = guest & !broken(guest);
     let guest = guest & !broken(guest);
-    [
-        (feature::GUEST_CSUM, Offloads::CHECKSUM),
-        (feature::GUEST_TSO4, Offloads::TSO4),
-        (feature::GUEST_TSO6, Offloads::TSO6),
-        (feature::GUEST_ECN, Offloads::TSO_ECN),
-        (feature::GUEST_UFO, Offloads::UFO),
-        (feature::GUEST_USO4, Offloads::USO4),
-        (feature::GUEST_USO6, Offloads::USO6),
-    ]
-    .into_iter()
-    .filter(|(bit, _)| guest & bit != 0)
-    .fold(Offloads::empty(), |offloads, (_, offload)| offloads | offload)
+    GUEST_OFFLOADS
+        .into_iter()
+        .filter(|(bit, _)| guest & bit != 0)
+        .fold(Offloads::empty(), |offloads, (_, offload)| offloads | offload)
+}
+
+/// The feature bits of what a driver takes.
+pub(crate) fn guest_offloads(offloads: Offloads) -> u64 {
+    GUEST_OFFLOADS
+        .into_iter()
+        .filter(|(_, offload)| offloads.contains(*offload))
+        .fold(0, |guest, (bit, _)| guest | bit)
 }
 
 /// Hash types that can be enabled: all that there are.

@@ -2,9 +2,13 @@
 
 use paraslot_spec::net::{ETHERNET_BROADCAST, ETHERNET_GROUP, ether_type, tci};
 use paraslot_spec::virtio_net::feature;
+use serde::{Deserialize, Serialize};
 
 /// As many of a frame's first bytes as the filter looks at: addresses and a VLAN tag.
 pub(crate) const LOOKED_AT: usize = 18;
+
+/// VLANs that there are.
+const VLANS: u16 = 4096;
 
 /// A station's or a group's address.
 pub(crate) type Mac = [u8; 6];
@@ -30,13 +34,19 @@ impl Table {
         Self { entries: Vec::new(), overflow: true }
     }
 
+    /// Its entries, in order; `None` for the table of all.
+    pub(crate) fn entries(&self) -> Option<&[Mac]> {
+        (!self.overflow).then_some(&self.entries)
+    }
+
     fn contains(&self, mac: &Mac) -> bool {
         self.overflow || self.entries.binary_search(mac).is_ok()
     }
 }
 
 /// Receive modes that are on or off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "six modes, each on or off, in any combination")]
 pub(crate) struct Modes {
     pub(crate) promisc: bool,
@@ -59,7 +69,7 @@ pub(crate) struct Filter {
     pub(crate) mac: Option<Mac>,
     pub(crate) unicast: Table,
     pub(crate) multicast: Table,
-    vlans: [u64; 64],
+    vlans: [u64; VLANS as usize / 64],
 }
 
 impl Filter {
@@ -73,7 +83,7 @@ impl Filter {
             mac: (features & feature::MAC != 0).then_some(mac),
             unicast: Table::default(),
             multicast: Table::default(),
-            vlans: [0; 64],
+            vlans: [0; VLANS as usize / 64],
         }
     }
 
@@ -92,6 +102,11 @@ impl Filter {
             *word &= !bit;
         }
         true
+    }
+
+    /// The VLANs in the table, in rising order.
+    pub(crate) fn vlans(&self) -> impl Iterator<Item = u16> {
+        (0..VLANS).filter(|vlan| self.has_vlan(*vlan))
     }
 
     fn has_vlan(&self, vlan: u16) -> bool {

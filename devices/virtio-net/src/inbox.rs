@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use paraslot_backends::net::hash::HashKind;
 use paraslot_backends::net::{MAX_FRAME, Offload};
 
 /// Most frames that wait.
@@ -21,6 +22,13 @@ const _: () = assert!(MOST_BYTES >= MAX_FRAME);
 pub(crate) struct Hash {
     pub(crate) value: u32,
     pub(crate) report: u16,
+}
+
+impl Hash {
+    /// Whether a packet can have this hash.
+    pub(crate) fn is_possible(self) -> bool {
+        self.report <= HashKind::UdpV6Ex as u16 && (self.report != 0 || self.value == 0)
+    }
 }
 
 /// What belongs to the bytes of a frame.
@@ -124,6 +132,19 @@ impl Inbox {
             self.waiting.store(inner.arrivals.len(), Ordering::Release);
         }
         Some(fate)
+    }
+
+    /// All that wait, in order.
+    pub(crate) fn frames(&self) -> Vec<(Arrival, Vec<u8>)> {
+        let mut inner = self.lock();
+        let Inner { open: _, armed: _, arrivals, bytes } = &mut *inner;
+        let mut rest = &*bytes.make_contiguous();
+        let frames = arrivals.iter().map(|arrival| {
+            let (frame, later) = rest.split_at(arrival.len.min(rest.len()));
+            rest = later;
+            (*arrival, frame.to_vec())
+        });
+        frames.collect()
     }
 
     /// Asks for a wake-up when a frame comes; `true`, and nothing asked, if there is one.

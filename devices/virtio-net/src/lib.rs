@@ -43,6 +43,12 @@
 //! frame once these have grown, and no lock is taken or reference counted for each: a round of work,
 //! of up to 64 frames, takes one lock of the device's settings. A command is carried out between
 //! rounds, and is in force when it is answered.
+//!
+//! # Saved state
+//! All that the driver has set up, and frames that it is still to get, go along; a frame that the backend
+//! was too busy for is sent by whoever goes on. Buffers taken in advance are the queue's again. The
+//! link and the statistics are the owner's and stay behind. Time that a notification was held back, or
+//! that a frame waited for buffers, begins anew.
 
 mod coalesce;
 mod config;
@@ -53,6 +59,7 @@ mod filter;
 mod header;
 mod inbox;
 mod receive;
+mod saved;
 mod shared;
 mod state;
 #[cfg(test)]

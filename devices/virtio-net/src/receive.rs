@@ -7,6 +7,7 @@
 //! into host memory and waits in an [`Inbox`](crate::inbox::Inbox) for the buffers that it needs.
 
 mod buffers;
+mod saved;
 
 use std::sync::Arc;
 use std::time::Duration;

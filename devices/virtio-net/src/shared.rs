@@ -16,8 +16,8 @@ use crate::filter::Mac;
 use crate::inbox::Inbox;
 use crate::state::State;
 
-const MAC: usize = offset_of!(Config, mac);
-const STATUS: usize = offset_of!(Config, status);
+pub(crate) const MAC: usize = offset_of!(Config, mac);
+pub(crate) const STATUS: usize = offset_of!(Config, status);
 
 /// What belongs to one data queue, whether or not it has a worker.
 pub(crate) struct Port {
@@ -116,14 +116,19 @@ impl Shared {
         self.set_status(status::ANNOUNCE, false);
     }
 
+    /// What a queue that is about to be started has its notifications held back by (5.1.9.5.10.6).
+    pub(crate) fn coalesce_anew(&self, index: u16) {
+        let mut state = self.change();
+        let usual = state.usual_coalesce(index);
+        // The control queue has nothing held back.
+        let _ = state.set_coalesce(index, usual);
+    }
+
     /// Notes that a data queue has a worker, or has none any more.
     pub(crate) fn set_running(&self, index: u16, running: bool) {
         let mut state = self.change();
         if let Some(slot) = state.running.get_mut(usize::from(index)) {
             *slot = running;
-        }
-        if running {
-            state.coalesce_anew(index, &self.limits);
         }
         // It can refuse no more than an improvement: see `start_over`.
         let _ = self.backend.set_queues(state.backend_pairs());
@@ -136,6 +141,14 @@ impl Shared {
                 field.copy_from_slice(&mac);
             }
         });
+    }
+
+    /// Shows the driver whether the link is up, and tells it if that is new.
+    pub(crate) fn show_link(&self, up: bool) {
+        let shown = self.limits.offered & feature::STATUS != 0;
+        if shown && self.set_status(status::LINK_UP, up) {
+            self.config_changed();
+        }
     }
 
     /// Changes bits of the status field; returns whether that changed anything.
@@ -157,15 +170,13 @@ pub struct Control(pub(crate) Arc<Shared>);
 
 impl Control {
     /// Plugs the cable in or out. While the link is down, frames that the driver sends are lost, and
-    /// so is what arrives. It stays as it is when the driver resets the device.
+    /// so is what arrives. It stays as it is when the driver resets the device, and when a saved state
+    /// is restored: a driver that was shown otherwise is told of a change.
     ///
     /// Waits for workers to end their round of work.
     pub fn set_link(&self, up: bool) {
         self.0.change().link = up;
-        let shown = self.0.limits.offered & feature::STATUS != 0;
-        if shown && self.0.set_status(status::LINK_UP, up) {
-            self.0.config_changed();
-        }
+        self.0.show_link(up);
         self.0.ring_all();
     }
 
@@ -174,9 +185,13 @@ impl Control {
         self.0.state().link
     }
 
-    /// Asks the driver to make its presence known to the network (5.1.9.5.4), as after a migration.
-    /// Returns whether it can be asked: it must have accepted GUEST_ANNOUNCE. It is asked until it
-    /// acknowledges, or resets the device.
+    /// Asks the driver to make its presence known to the network (5.1.9.5.4). Returns whether it can
+    /// be asked: it must have accepted GUEST_ANNOUNCE. It is asked until it acknowledges, or resets
+    /// the device.
+    ///
+    /// An owner whose guest has moved to another port of the network calls this once the device is
+    /// resumed; a restore does not, since it cannot know. Where this returns `false`, the network has
+    /// to learn of the move in another way.
     pub fn announce(&self) -> bool {
         let state = self.0.state();
         let possible = state.features & feature::GUEST_ANNOUNCE != 0;
@@ -189,7 +204,8 @@ impl Control {
         possible
     }
 
-    /// What became of all frames since the device was made.
+    /// What became of all frames since the device was made. This is the owner's, and no part of what
+    /// is saved.
     pub fn statistics(&self) -> NetStatistics {
         let mut sum = NetStatistics::default();
         self.0.ports.iter().for_each(|port| sum += port.counters.get());

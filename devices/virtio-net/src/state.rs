@@ -1,12 +1,13 @@
 //! What the driver has negotiated and set up.
 
 use paraslot_backends::net::Offloads;
-use paraslot_backends::net::hash::{HashTypes, Toeplitz};
+use paraslot_backends::net::hash::{HashTypes, KEY, Toeplitz};
 use paraslot_backends::net::parse::Headers;
+use paraslot_spec::virtio_net::{guest_offloads, mq};
 
 use crate::coalesce::Coalesce;
-use crate::config::Limits;
-use crate::features::{self, Role, role};
+use crate::config::{Limits, MAX_TABLE};
+use crate::features::{self, HASH_TYPES};
 use crate::filter::Filter;
 use crate::inbox::Hash;
 
@@ -31,10 +32,24 @@ pub(crate) struct Rss {
 }
 
 impl Rss {
-    pub(crate) fn new(table: Box<[u16]>, unclassified: u16) -> Self {
+    /// Receive-side scaling over no more than `pairs` queues; `None` if it names others, or the table
+    /// has a length that none has.
+    pub(crate) fn new(table: Box<[u16]>, unclassified: u16, pairs: u16) -> Option<Self> {
         let highest = table.iter().fold(unclassified, |highest, queue| highest.max(*queue));
         let only = table.iter().all(|queue| *queue == unclassified);
-        Self { table, unclassified, highest, only }
+        let possible = table.len().is_power_of_two()
+            && table.len() <= usize::from(MAX_TABLE)
+            && highest < pairs;
+        possible.then_some(Self { table, unclassified, highest, only })
+    }
+
+    pub(crate) fn table(&self) -> &[u16] {
+        &self.table
+    }
+
+    /// Where packets go that have no hash.
+    pub(crate) fn unclassified(&self) -> u16 {
+        self.unclassified
     }
 
     /// Where a packet goes that has this hash, or none.
@@ -52,14 +67,34 @@ impl Rss {
 /// How packets are hashed.
 #[derive(Clone, Debug)]
 pub(crate) struct Hashing {
-    pub(crate) types: HashTypes,
-    pub(crate) key: Toeplitz,
+    types: HashTypes,
+    /// Goes on with zeroes where the driver's ended.
+    key: [u8; KEY],
+    ready: Toeplitz,
 }
 
 impl Hashing {
+    /// Hashing of these types, of which there is one; `None` if some of them are not served, or the
+    /// key is none.
+    pub(crate) fn new(types: u32, key: &[u8]) -> Option<Self> {
+        let types = HashTypes::from_bits(types).filter(|types| HASH_TYPES.contains(*types))?;
+        let mut whole = [0; KEY];
+        whole.get_mut(..key.len())?.copy_from_slice(key);
+        let possible = !types.is_empty() && !key.is_empty();
+        possible.then(|| Self { types, key: whole, ready: Toeplitz::new(key) })
+    }
+
+    pub(crate) fn types(&self) -> HashTypes {
+        self.types
+    }
+
+    pub(crate) fn key(&self) -> &[u8; KEY] {
+        &self.key
+    }
+
     /// A packet's hash.
     pub(crate) fn hash(&self, headers: &Headers) -> Hash {
-        match self.key.hash_packet(headers, self.types) {
+        match self.ready.hash_packet(headers, self.types) {
             Some((value, kind)) => Hash { value, report: kind as u16 },
             None => Hash::default(),
         }
@@ -89,6 +124,13 @@ pub(crate) struct State {
     pub(crate) link: bool,
 }
 
+impl Steering {
+    /// Over so many of `most` pairs; `None` if there are not so many, or they are none.
+    pub(crate) fn automatic(pairs: u16, most: u16) -> Option<Self> {
+        (mq::PAIRS_MIN..=most).contains(&pairs).then_some(Self::Automatic { pairs })
+    }
+}
+
 impl State {
     /// What a driver starts with that has accepted `features`.
     pub(crate) fn new(features: u64, limits: &Limits, link: bool) -> Self {
@@ -105,6 +147,16 @@ impl State {
             running: vec![false; queues].into(),
             link,
         }
+    }
+
+    /// Has the driver take these offloads, as feature bits, from now on; `None`, and nothing changed,
+    /// if it cannot (5.1.9.5.8).
+    pub(crate) fn set_offloads(&mut self, offloads: u64) -> Option<()> {
+        if offloads & !(guest_offloads::ALL & self.features) != 0 {
+            return None;
+        }
+        self.offloads = features::receive_offloads(offloads);
+        Some(())
     }
 
     /// Whether a pair's receive queue may be given frames.
@@ -156,14 +208,14 @@ impl State {
         self.coalesce.get(usize::from(index)).copied().unwrap_or_default()
     }
 
-    /// What a queue that is started has its notifications held back by (5.1.9.5.10.6).
-    pub(crate) fn coalesce_anew(&mut self, index: u16, limits: &Limits) {
-        let coalesce = match role(index, self.features, limits.pairs) {
-            Some(Role::Receive(_)) => self.coalesce_receive,
-            _ => self.coalesce_transmit,
-        };
-        if let Some(slot) = self.coalesce.get_mut(usize::from(index)) {
-            *slot = coalesce;
-        }
+    /// How those of a queue are that is started (5.1.9.5.10.6).
+    pub(crate) fn usual_coalesce(&self, index: u16) -> Coalesce {
+        if index.is_multiple_of(2) { self.coalesce_receive } else { self.coalesce_transmit }
+    }
+
+    /// Sets how a queue's notifications are held back; `None` if there is no such queue.
+    pub(crate) fn set_coalesce(&mut self, index: u16, coalesce: Coalesce) -> Option<()> {
+        *self.coalesce.get_mut(usize::from(index))? = coalesce;
+        Some(())
     }
 }

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use paraslot_backends::net::{Frame, MAX_FRAME, NetError, NetSender, NetStatistics, Offload};
 use paraslot_device::dma::Direction;
-use paraslot_device::{DeviceError, DmaBuffers, DmaSpace, Memory, Progress, Source, Worker};
+use paraslot_device::{
+    DeviceError, DmaBuffers, DmaSpace, Memory, Progress, Source, StateError, Worker,
+};
 use paraslot_spec::virtio_net::Header;
 use paraslot_virtio::{Chain, Queue};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::coalesce::{Coalesce, Coalescer};
 use crate::header::{Unfit, header_len, transmit_offload};
+use crate::saved::{TransmitState, restore_queue};
 use crate::shared::{Port, Shared};
 
 /// Most frames that are taken in one call of `service`.
@@ -74,6 +77,36 @@ impl<A: DmaSpace> TransmitWorker<A> {
             copied: 0,
         };
         Ok(Self { shared, port, pair, index, way })
+    }
+}
+
+impl<A: DmaSpace> TransmitWorker<A> {
+    /// What [`restore`](Self::restore) takes, of a worker that is quiet.
+    pub(crate) fn save(&self) -> TransmitState {
+        // Destructured, so that a new field is thought of. The frame at hand has been given back.
+        let Way {
+            queue,
+            sender: _,
+            asked: _,
+            features: _,
+            header_len: _,
+            body: _,
+            offload: _,
+            refused: _,
+            used: _,
+            coalescer,
+            tally: _,
+            copied: _,
+        } = &self.way;
+        TransmitState { queue: queue.save(), held: coalescer.held() }
+    }
+
+    /// Puts a worker that was just made where another was.
+    pub(crate) fn restore(&mut self, state: &TransmitState) -> Result<(), StateError> {
+        let TransmitState { queue, held } = state;
+        restore_queue(&mut self.way.queue, queue)?;
+        self.way.coalescer.hold(*held);
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Control commands: what each does, and when it is refused.
 
-use paraslot_backends::net::hash::{HashTypes, KEY, Toeplitz};
+use paraslot_backends::net::hash::KEY;
 use paraslot_device::DmaSpace;
 use paraslot_spec::virtio_net::{
     self as spec, CoalesceQueue, ControlHeader, HashConfig, RssConfig, announce, class, feature,
@@ -11,7 +11,6 @@ use zerocopy::little_endian::{U16, U32, U64};
 use super::reader::Reader;
 use crate::coalesce::Coalesce;
 use crate::config::MAX_TABLE;
-use crate::features::{HASH_TYPES, receive_offloads};
 use crate::filter::Table;
 use crate::shared::Shared;
 use crate::state::{Hashing, Rss, State, Steering};
@@ -153,10 +152,8 @@ fn steer(shared: &Shared, state: &mut State, steering: Steering) -> Option<()> {
 
 fn set_pairs<A: DmaSpace>(shared: &Shared, reader: &mut Reader<'_, A>) -> Option<()> {
     let pairs = reader.structure::<U16>()?.get();
-    if !(mq::PAIRS_MIN..=shared.limits.pairs).contains(&pairs) {
-        return None;
-    }
-    steer(shared, &mut shared.change(), Steering::Automatic { pairs })?;
+    let steering = Steering::automatic(pairs, shared.limits.pairs)?;
+    steer(shared, &mut shared.change(), steering)?;
     shared.ring_all();
     Some(())
 }
@@ -167,14 +164,13 @@ fn read_hashing<A: DmaSpace>(
     types: u32,
     len: u8,
 ) -> Option<Option<Hashing>> {
-    let types = HashTypes::from_bits(types)?;
     let mut key = [0; KEY];
     let key = key.get_mut(..len.into())?;
     reader.read(key)?;
-    if !HASH_TYPES.contains(types) || (key.is_empty() && !types.is_empty()) {
-        return None;
+    if types == 0 {
+        return Some(None);
     }
-    Some((!types.is_empty()).then(|| Hashing { types, key: Toeplitz::new(key) }))
+    Hashing::new(types, key).map(Some)
 }
 
 fn set_scaling<A: DmaSpace>(shared: &Shared, reader: &mut Reader<'_, A>) -> Option<()> {
@@ -194,12 +190,12 @@ fn set_scaling<A: DmaSpace>(shared: &Shared, reader: &mut Reader<'_, A>) -> Opti
     if !(mq::PAIRS_MIN..=pairs).contains(&transmit) {
         return None;
     }
+    let rss = Rss::new(table, unclassified, pairs)?;
     let mut state = shared.change();
-    let enabled = |queue: &u16| *queue < pairs && state.is_running(2 * queue);
-    if !enabled(&unclassified) || !table.iter().all(enabled) {
+    let enabled = |queue: &u16| state.is_running(2 * queue);
+    if !enabled(&unclassified) || !rss.table().iter().all(enabled) {
         return None;
     }
-    let rss = Rss::new(table, unclassified);
     steer(shared, &mut state, Steering::Rss(rss))?;
     state.hashing = hashing;
     drop(state);
@@ -217,10 +213,7 @@ fn set_hashing<A: DmaSpace>(shared: &Shared, reader: &mut Reader<'_, A>) -> Opti
 fn set_offloads<A: DmaSpace>(shared: &Shared, reader: &mut Reader<'_, A>) -> Option<()> {
     let offloads = reader.structure::<U64>()?.get();
     let mut state = shared.change();
-    if offloads & !(guest_offloads::ALL & state.features) != 0 {
-        return None;
-    }
-    state.offloads = receive_offloads(offloads);
+    state.set_offloads(offloads)?;
     // If the backend refuses, it leaves nothing to be done, which the driver can take too.
     let _ = shared.backend.set_receive_offloads(state.offloads);
     Some(())
@@ -262,7 +255,7 @@ fn set_queue_coalesce<A: DmaSpace>(shared: &Shared, reader: &mut Reader<'_, A>) 
     if !state.is_running(index) {
         return None;
     }
-    *state.coalesce.get_mut(usize::from(index))? = command.coal.into();
+    state.set_coalesce(index, command.coal.into())?;
     drop(state);
     shared.port(index)?.ring();
     Some(())
