@@ -1,8 +1,10 @@
 //! The command registers: a command, and the words of its descriptor, one after the other.
 
+use paraslot_device::StateError;
 use paraslot_spec::pvscsi::{
     AbortCmd, Config, ResetDevice, SetupMsgRing, SetupReqCall, SetupRings, command, command_status,
 };
+use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Words of the longest descriptor.
@@ -28,6 +30,17 @@ pub(crate) struct CommandRegisters {
     command: u32,
     words: [u32; MOST_WORDS],
     count: usize,
+    status: u32,
+}
+
+/// The command registers, saved.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CommandState {
+    command: u32,
+    /// Those of the descriptor that have been written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    words: Vec<u32>,
     status: u32,
 }
 
@@ -118,6 +131,37 @@ impl CommandRegisters {
             to.copy_from_slice(word.to_le_bytes().as_bytes());
         }
         T::read_from_prefix(&bytes).ok().map(|(descriptor, _)| descriptor)
+    }
+
+    pub(crate) fn save(&self) -> CommandState {
+        let Self { command, words, count, status } = self;
+        // What a command has been made of is of no use any more.
+        let count = if *command == command::FIRST { 0 } else { *count };
+        let words = words.get(..count).unwrap_or(words).to_vec();
+        CommandState { command: *command, words, status: *status }
+    }
+
+    /// Takes over what was saved, of an adapter with so many targets.
+    pub(crate) fn restore(&mut self, saved: &CommandState, targets: u32) -> Result<(), StateError> {
+        let CommandState { command, words, status } = saved;
+        *self = Self::new();
+        if *command == command::FIRST {
+            let statuses = [command_status::SUCCEEDED, command_status::FAILED, 1, targets];
+            if !words.is_empty() || !statuses.contains(status) {
+                return Err(StateError::impossible("a command that left another status"));
+            }
+            self.status = *status;
+            return Ok(());
+        }
+        // As the driver has written it; it has more to write.
+        let orders =
+            [self.begin(*command)].into_iter().chain(words.iter().map(|&word| self.data(word)));
+        if orders.flatten().next().is_some() || self.count != words.len() || self.status != *status
+        {
+            *self = Self::new();
+            return Err(StateError::impossible("a command that would have been carried out"));
+        }
+        Ok(())
     }
 
     /// Back to the state after power-on.

@@ -1,11 +1,13 @@
 //! The PCI function.
 
+mod state;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use paraslot_device::register::lanes;
-use paraslot_device::{Dma, DmaSpace, Host, Runner};
+use paraslot_device::{Dma, DmaSpace, Host, Runner, SavedState, StateError};
 use paraslot_pci::{
     BarKind, BarSpec, BarState, ConfigSpace, ConfigSpaceBuilder, DeviceError, Doorbell, Identity,
     Layout, MsixLayout, PciDevice, ReadWindow,
@@ -255,5 +257,13 @@ impl<A: DmaSpace> PciDevice for Pvscsi<A> {
     fn resume(&mut self) -> Result<(), DeviceError> {
         lock(&self.engine).pause(false);
         self.runner.start()
+    }
+
+    fn save(&mut self) -> Result<SavedState, StateError> {
+        self.save_state()
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        self.restore_state(state)
     }
 }

@@ -5,6 +5,8 @@
 //! for longer than a round. Between two rounds nothing is under way but what the target has. So whoever
 //! takes the lock and forgets the rings may be sure that they are not touched any more.
 
+mod state;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -20,6 +22,7 @@ use crate::gather::MOST_ELEMENTS;
 use crate::request::{Context, Over, lun_bytes, parse};
 use crate::rings::{KICK_ALWAYS, KICK_NEVER, Lost, Rings};
 use crate::shared::{Change, Shared};
+pub(crate) use state::EngineState;
 
 /// Most requests in flight: as many as the longest ring holds.
 pub(crate) const DEPTH: u32 = 32 * REQUESTS_PER_PAGE;
@@ -176,6 +179,7 @@ impl<A: DmaSpace> Engine<A> {
     pub(crate) fn power_on(&mut self) {
         self.forget();
         self.threshold = false;
+        self.busy = false;
         self.power_on = true;
         self.finish_reset();
     }

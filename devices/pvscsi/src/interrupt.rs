@@ -89,6 +89,13 @@ impl Irq {
         self.follow(&mut state, false);
     }
 
+    /// INTR_STATUS and INTR_MASK as they were, after a reset. What was to be sent has been.
+    pub(crate) fn restore(&self, status: Intr, mask: Intr) {
+        let mut state = lock(&self.state);
+        (state.status, state.mask) = (status.bits(), mask.bits());
+        self.follow(&mut state, false);
+    }
+
     /// Makes the page and the line follow the registers, and sends a message if `send` says so.
     fn follow(&self, state: &mut State, send: bool) {
         let index = (register::INTR_STATUS - STATUS_PAGE) / 4;

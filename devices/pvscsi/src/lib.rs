@@ -73,6 +73,14 @@
 //! still move its data until it ends. COMMAND_STATUS says that the command failed, though no known
 //! driver looks.
 //!
+//! # Saved state
+//! While it is paused, nothing is with the target, so what is saved is what a driver has set up and what
+//! it has not been told of: the registers, a command's words so far, the rings' pages and the device's
+//! places in them, requests that ended while bus mastering was off, units that came and went, and the
+//! [state of the bus](paraslot_scsi::BusState). What is in the request ring stays there, to be taken by
+//! whoever goes on. A PREEMPT AND ABORT that waits for another adapter's requests cannot be taken along:
+//! saving is refused until those have ended.
+//!
 //! # What it has
 //! - Request, completion and message rings of up to 32, 32 and 16 pages, scatter/gather lists that lead
 //!   to further lists, 64-bit addresses and lengths, up to 256 targets, and LUNs.

@@ -44,7 +44,7 @@ impl<A: DmaSpace> Pvscsi<A> {
         self.commands.set_status(status);
     }
 
-    fn targets(&self) -> u32 {
+    pub(crate) fn targets(&self) -> u32 {
         u32::from(self.bus.limits().target) + 1
     }
 

@@ -1,15 +1,19 @@
 //! Requests, and how they end.
 
-use paraslot_device::{DmaBuffers, DmaSpace, Memory};
+use paraslot_device::{DmaBuffers, DmaSpace, Memory, StateError};
 use paraslot_scsi::{
-    Address, Attribute, Bus, Cdb, Command, Completion, Outcome, Sense, SenseFormat,
+    Address, Attribute, Bus, Cdb, Command, Completion, Outcome, Sense, SenseFormat, Status,
 };
 use paraslot_spec::pvscsi::{
     CompletionDescriptor, RequestDescriptor, RequestFlags, host_status, tag,
 };
+use serde::{Deserialize, Serialize};
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::gather::gather;
+
+/// The highest number that a logical unit can have.
+const MAX_LUN: u16 = 0x3fff;
 
 /// What is kept of a request until the driver has been told of its end.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,6 +89,75 @@ impl Over {
             }
         }
         descriptor
+    }
+}
+
+/// A request that is over, saved.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OverState {
+    context: u64,
+    target: u8,
+    lun: u16,
+    sense_address: u64,
+    sense_len: u32,
+    moved: u64,
+    host_status: u16,
+    scsi_status: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sense: Option<Sense>,
+}
+
+impl From<&Over> for OverState {
+    fn from(over: &Over) -> Self {
+        let Over { context, moved, host_status, scsi_status, sense } = over;
+        let Context { context, address: Address { target, lun }, sense_address, sense_len } =
+            *context;
+        let (moved, host_status, scsi_status) = (*moved, *host_status, *scsi_status);
+        let sense = sense.as_deref().copied();
+        Self {
+            context,
+            target,
+            lun,
+            sense_address,
+            sense_len,
+            moved,
+            host_status,
+            scsi_status,
+            sense,
+        }
+    }
+}
+
+impl TryFrom<OverState> for Over {
+    type Error = StateError;
+
+    fn try_from(state: OverState) -> Result<Self, StateError> {
+        let OverState { moved, host_status, scsi_status, sense, .. } = state;
+        let status = u8::try_from(scsi_status).ok().and_then(Status::from_code);
+        let ended = host_status == host_status::SUCCESS;
+        let checked = ended && status == Some(Status::CheckCondition);
+        let possible = match host_status {
+            host_status::SUCCESS => status.is_some(),
+            host_status::DATARUN => true,
+            host_status::ABORTQUEUE
+            | host_status::BUSRESET
+            | host_status::SELTIMEO
+            | host_status::INVPARAM => moved == 0,
+            _ => false,
+        };
+        if !possible
+            || !ended && scsi_status != 0
+            || sense.is_some() != checked
+            || sense.is_some_and(|sense| !sense.is_possible())
+            || state.lun > MAX_LUN
+        {
+            return Err(StateError::impossible("a request that ended as none does"));
+        }
+        let address = Address { target: state.target, lun: state.lun };
+        let (sense_address, sense_len) = (state.sense_address, state.sense_len);
+        let context = Context { context: state.context, address, sense_address, sense_len };
+        Ok(Self { context, moved, host_status, scsi_status, sense: sense.map(Box::new) })
     }
 }
 

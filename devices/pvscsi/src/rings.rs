@@ -3,6 +3,8 @@
 //! Of that page the device trusts nothing but the driver's three indices, each read once for a
 //! decision and compared with the size of its ring; its own places are kept here.
 
+mod saved;
+
 use std::sync::atomic::Ordering;
 
 use paraslot_device::{DmaSpace, Memory};
@@ -14,6 +16,8 @@ use paraslot_spec::pvscsi::{
 use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 use zerocopy::little_endian::U64;
 use zerocopy::{FromZeros, IntoBytes};
+
+pub(crate) use saved::RingsState;
 
 /// What [`state::CALL_THRESHOLD`] says while the worker sleeps: a driver kicks for any request.
 pub(crate) const KICK_ALWAYS: u32 = 1;

@@ -1,13 +1,14 @@
 //! What the vCPUs' accesses, the worker, and those who change the bus share.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use paraslot_device::Bell;
+use paraslot_device::{Bell, StateError};
 use paraslot_pci::Interrupts;
-use paraslot_scsi::{Address, BusEvent, Listener};
+use paraslot_scsi::{Address, Bus, BusEvent, Listener};
+use serde::{Deserialize, Serialize};
 
 use crate::interrupt::Irq;
 
@@ -42,6 +43,29 @@ pub(crate) struct Change {
     pub(crate) attached: bool,
 }
 
+/// A [`Change`], saved.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeState {
+    target: u8,
+    lun: u16,
+    attached: bool,
+}
+
+impl From<Change> for ChangeState {
+    fn from(change: Change) -> Self {
+        let Change { address: Address { target, lun }, attached } = change;
+        Self { target, lun, attached }
+    }
+}
+
+impl From<ChangeState> for Change {
+    fn from(state: ChangeState) -> Self {
+        let ChangeState { target, lun, attached } = state;
+        Self { address: Address { target, lun }, attached }
+    }
+}
+
 impl Shared {
     pub(crate) fn new(interrupts: Arc<Interrupts>) -> io::Result<Self> {
         Ok(Self {
@@ -64,6 +88,44 @@ impl Shared {
     /// Whether there may be a change to be told.
     pub(crate) fn has_news(&self) -> bool {
         self.pending.load(Ordering::Acquire)
+    }
+
+    /// The changes that the driver has not been told of.
+    pub(crate) fn news(&self) -> Vec<ChangeState> {
+        lock(&self.news).queue.iter().map(|&change| change.into()).collect()
+    }
+
+    /// Takes over what the driver has not been told of. `bus` is as it was then.
+    pub(crate) fn restore_news(
+        &self,
+        wanted: bool,
+        saved: &[ChangeState],
+        bus: &Bus,
+    ) -> Result<(), StateError> {
+        let limits = bus.limits();
+        let mut last = BTreeMap::new();
+        for &saved in saved {
+            let Change { address, attached } = saved.into();
+            // It came; or it went, and then perhaps another came.
+            let follows = match last.insert(address, attached) {
+                None => true,
+                Some(before) => attached && !before,
+            };
+            if address.target > limits.target || address.lun > limits.lun || !follows {
+                return Err(StateError::impossible("units that came and went in no order"));
+            }
+        }
+        let now = bus.addresses();
+        if !saved.is_empty() && !wanted
+            || last.iter().any(|(address, attached)| now.contains(address) != *attached)
+        {
+            return Err(StateError::impossible("news of a unit that is not so"));
+        }
+        let mut news = lock(&self.news);
+        news.wanted = wanted;
+        news.queue = saved.iter().map(|&saved| saved.into()).collect();
+        self.pending.store(!news.queue.is_empty(), Ordering::Release);
+        Ok(())
     }
 
     /// Takes the oldest change.

@@ -90,6 +90,24 @@ pub enum Status {
     TaskAborted = 0x40,
 }
 
+impl Status {
+    /// The status with this code.
+    pub fn from_code(code: u8) -> Option<Self> {
+        [
+            Self::Good,
+            Self::CheckCondition,
+            Self::ConditionMet,
+            Self::Busy,
+            Self::ReservationConflict,
+            Self::TaskSetFull,
+            Self::AcaActive,
+            Self::TaskAborted,
+        ]
+        .into_iter()
+        .find(|status| *status as u8 == code)
+    }
+}
+
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {

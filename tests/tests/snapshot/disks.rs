@@ -7,7 +7,9 @@ use paraslot_backends::block::{BlockBackend, MemoryBackend};
 use paraslot_drivers::workload::run;
 use paraslot_pci::{Bdf, PciDevice};
 use paraslot_protocol::{Access, Completion, Device, DiskJob, Outcome, Status};
+use paraslot_pvscsi::Pvscsi;
 use paraslot_tests::moving::{Build, Moves, Moving};
+use paraslot_tests::scsi::one_disk;
 use paraslot_virtio_blk::VirtioBlk;
 use paraslot_virtio_pci::VirtioPci;
 use paraslot_vmm::in_process::InProcess;
@@ -16,7 +18,7 @@ use crate::{fingerprint, stepped};
 
 const SLOT: Bdf = Bdf::root(3);
 const CAPACITY: u64 = 1 << 20;
-const DISKS: [Device; 1] = [Device::VirtioBlk];
+const DISKS: [Device; 2] = [Device::VirtioBlk, Device::Pvscsi];
 
 /// A job of a few batches, with requests in flight most of the time.
 fn job(device: Device, access: Access, completion: Completion) -> DiskJob {
@@ -66,6 +68,9 @@ pub(crate) fn build(device: Device, machine: &InProcess, backend: Arc<dyn BlockB
             Device::VirtioBlk => {
                 let disk = VirtioBlk::new(backend, &Default::default()).unwrap();
                 Box::new(VirtioPci::new(disk, host).unwrap())
+            }
+            Device::Pvscsi => {
+                Box::new(Pvscsi::new(one_disk(backend), Default::default(), host).unwrap())
             }
             other => panic!("{other} is no disk"),
         }

@@ -10,6 +10,7 @@ mod probe;
 mod random;
 mod requests;
 mod reset;
+mod saved;
 mod tasks;
 mod threads;
 
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use paraslot_backends::block::testing::{Gate, GatedBackend};
 use paraslot_backends::block::{BlockBackend, MemoryBackend, MemoryOptions};
-use paraslot_device::{Executor, Host, IntxLine, ManualExecutor, MsiMessage, MsiSink};
+use paraslot_device::{Executor, Host, IntxLine, ManualExecutor, MsiMessage, MsiSink, SavedState};
 use paraslot_pci::PciDevice;
 use paraslot_scsi::{Address, Bus, BusOptions, DiskOptions, Initiator, LogicalUnit};
 use paraslot_spec::pci;
@@ -117,6 +118,21 @@ struct Machine {
     /// The driver goes by the threshold.
     threshold: bool,
     kicks: u32,
+    /// Register accesses so far, and what is to happen before which.
+    accesses: usize,
+    before: Option<(usize, Event)>,
+    /// The adapter's state before each, if it is wanted.
+    states: Option<Vec<SavedState>>,
+}
+
+/// What happens to a machine while it is used.
+#[derive(Clone)]
+enum Event {
+    Pause,
+    /// The adapter is saved and restored in another one, for the units on the bus that this builds.
+    Move(Arc<dyn Fn() -> Bus>),
+    /// The other one goes on with this state instead.
+    Restore(Arc<dyn Fn() -> Bus>, String),
 }
 
 /// An image in which each block starts with its number.
@@ -238,6 +254,9 @@ impl Machine {
             messages: 0,
             threshold: false,
             kicks: 0,
+            accesses: 0,
+            before: None,
+            states: None,
         }
     }
 
@@ -313,13 +332,34 @@ impl Machine {
         }
     }
 
+    /// Counts a register access, before which something may happen.
+    fn accessed(&mut self) {
+        let at = self.accesses;
+        self.accesses += 1;
+        match self.before.take_if(|(before, _)| *before == at) {
+            None => {}
+            Some((_, Event::Pause)) => {
+                self.device.pause().unwrap();
+                self.device.resume().unwrap();
+            }
+            Some((_, Event::Move(build))) => self.move_to(build()),
+            Some((_, Event::Restore(build, text))) => self.go_on_with(build(), &text),
+        }
+        if let Some(mut states) = self.states.take() {
+            states.push(self.snapshot());
+            self.states = Some(states);
+        }
+    }
+
     fn read(&mut self, offset: u32) -> u32 {
+        self.accessed();
         let mut data = [0; 4];
         self.device.bar_read(MEMORY_BAR, offset.into(), &mut data);
         u32::from_le_bytes(data)
     }
 
     fn write(&mut self, offset: u32, value: u32) {
+        self.accessed();
         self.device.bar_write(MEMORY_BAR, offset.into(), &value.to_le_bytes());
     }
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Write { offset: u64, data: Vec<u8> },
     Read { offset: u64, len: usize },
     Order { command: u32, words: Vec<u32> },
@@ -35,7 +35,7 @@ fn any_address() -> impl Strategy<Value = u64> {
     ]
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+pub(super) fn any_step() -> impl Strategy<Value = Step> {
     let offset = prop_oneof![
         4 => prop::sample::select(
             crate::registers::REGISTERS.iter().map(|register| u64::from(register.offset)).collect::<Vec<_>>()
@@ -80,7 +80,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 impl Machine {
-    fn step(&mut self, step: Step, gate: &Gate) {
+    pub(super) fn step(&mut self, step: Step, gate: &Gate) {
         match step {
             Step::Write { offset, data } => self.device.bar_write(0, offset, &data),
             Step::Read { offset, len } => self.device.bar_read(0, offset, &mut vec![0; len]),
