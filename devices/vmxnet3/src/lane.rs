@@ -331,21 +331,24 @@ impl<A: DmaSpace> Lane<A> {
                 }
             }
         }
-        let receive = self.receives(shared, active)
-            && match self.starves(active, memory, now) {
-                Hunger::Fed => {
-                    self.starving = None;
-                    if self.inbox.is_holding() {
-                        progress = Progress::More;
-                    }
-                    true
+        let hunger = match self.receives(shared, active) {
+            true => self.starves(active, memory, now),
+            false => Hunger::Stopped,
+        };
+        let receive = match hunger {
+            Hunger::Fed => {
+                self.starving = None;
+                if self.inbox.is_holding() {
+                    progress = Progress::More;
                 }
-                Hunger::Starving => false,
-                Hunger::Stopped => {
-                    self.starving = None;
-                    false
-                }
-            };
+                true
+            }
+            Hunger::Starving => false,
+            Hunger::Stopped => {
+                self.starving = None;
+                false
+            }
+        };
         progress = progress.or(self.wait_for([self.busy, receive]));
         let interrupts = self.expire(shared);
         let next = self.starving.map(|starving| starving.next);
@@ -409,5 +412,6 @@ impl<A: DmaSpace> Lane<A> {
 enum Hunger {
     Fed,
     Starving,
+    /// Nothing is received.
     Stopped,
 }

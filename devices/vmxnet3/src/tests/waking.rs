@@ -181,3 +181,20 @@ fn a_frame_waits_for_its_buffers() {
     machine.run();
     assert_eq!(std::iter::from_fn(|| machine.clean(0)).count(), 10);
 }
+
+// Nothing is looked for that could not be received: the worker sleeps while the link is down.
+#[test]
+fn buffers_are_not_looked_for_without_a_link() {
+    let mut machine = Machine::off(Setup::default());
+    let shared = machine.prepare();
+    assert_eq!(machine.activate(&shared), 0);
+    machine.run();
+    assert!(machine.clock.next().is_some(), "it looks for buffers");
+    machine.control.set_link(false);
+    machine.advance(1000);
+    assert_eq!(machine.clock.next(), None);
+    machine.control.set_link(true);
+    machine.give(0, 0, 3);
+    machine.arrive(&frame(60));
+    assert_eq!(machine.clean(0).unwrap().bytes, frame(60));
+}
