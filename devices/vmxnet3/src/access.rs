@@ -13,7 +13,7 @@ use crate::device::Vmxnet3;
 use crate::irq::bit;
 
 /// VRRS: the revisions that are offered.
-const REVISIONS: u32 = REVISION_1 | REVISION_2 | REVISION_3;
+pub(crate) const REVISIONS: u32 = REVISION_1 | REVISION_2 | REVISION_3;
 
 /// The number of the register of a kind that is at `offset`, if it is one of `count` such.
 fn nth(offset: u64, first: u64, count: usize) -> Option<usize> {

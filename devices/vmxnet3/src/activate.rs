@@ -24,7 +24,9 @@ use crate::state::Active;
 use crate::transmit::TxQueue;
 
 /// Most buffers of a received packet, whatever the driver says: of the greatest length, in pages.
-const MOST_BUFFERS: usize = 64;
+pub(crate) const MOST_BUFFERS: usize = 64;
+/// Bytes of a frame that the MTU does not count: its header, and two tags.
+pub(crate) const BESIDES_MTU: usize = ETHERNET_HEADER + 2 * VLAN_TAG;
 
 /// Why a device was not activated; the value is that of CMD then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,13 +90,7 @@ pub(crate) fn activate<A: DmaSpace>(
     let mtu = usize::try_from(mtu).unwrap_or(ETHERNET_MTU).max(ETHERNET_MTU);
     let (tx, rx) = (usize::from(misc.num_tx_queues), usize::from(misc.num_rx_queues));
     let queues = misc.queue_desc_pa.get();
-    let len = tx * size_of::<TxQueueDesc>() + rx * size_of::<RxQueueDesc>();
-    if !(1..=MAX_TX_QUEUES).contains(&tx)
-        || !(1..=MAX_RX_QUEUES).contains(&rx)
-        || !queues.is_multiple_of(QUEUE_DESC_ALIGN)
-        || u64::from(misc.queue_desc_len.get()) < len as u64
-        || queues.checked_add(len as u64).is_none()
-    {
+    if u64::from(misc.queue_desc_len.get()) < check_queues(queues, tx, rx)? {
         return Err(Refused::Queues);
     }
     let system = misc.driver_info.gos.get() >> gos::TYPE_SHIFT & gos::TYPE;
@@ -116,7 +112,7 @@ pub(crate) fn activate<A: DmaSpace>(
         queues,
         revision: terms.revision,
         features,
-        longest: mtu + ETHERNET_HEADER + 2 * VLAN_TAG,
+        longest: mtu + BESIDES_MTU,
         most_buffers: usize::from(misc.max_num_rx_sg.get()).clamp(1, MOST_BUFFERS),
         event_intr: interrupts.event,
         levels: interrupts.levels,
@@ -128,6 +124,33 @@ pub(crate) fn activate<A: DmaSpace>(
         events: Mutex::new(Events::empty()),
     };
     Ok((active, interrupts.auto_mask))
+}
+
+/// Checks the number of queues, and where their descriptors are. Says how many bytes these take.
+pub(crate) fn check_queues(queues: u64, tx: usize, rx: usize) -> Result<u64, Refused> {
+    let right = (1..=MAX_TX_QUEUES).contains(&tx)
+        && (1..=MAX_RX_QUEUES).contains(&rx)
+        && queues.is_multiple_of(QUEUE_DESC_ALIGN);
+    if !right {
+        return Err(Refused::Queues);
+    }
+    let len = (tx * size_of::<TxQueueDesc>() + rx * size_of::<RxQueueDesc>()) as u64;
+    queues.checked_add(len).map(|_| len).ok_or(Refused::Queues)
+}
+
+/// CVE-2021-20203: a ring of a size that is possible, `most` at most, at its beginning.
+pub(crate) fn check_ring(base: u64, size: u32, most: u32) -> Result<Ring, Refused> {
+    let right = (1..=most).contains(&size)
+        && size.is_multiple_of(RING_SIZE_ALIGN)
+        && base.is_multiple_of(RING_BA_ALIGN);
+    if right { Ring::new(base, size).ok_or(Refused::Ring) } else { Err(Refused::Ring) }
+}
+
+/// Checks a data ring of `size` entries of `entry` bytes. Says how many bytes that is.
+pub(crate) fn check_data_ring(base: u64, size: u32, entry: u16) -> Result<u64, Refused> {
+    let right = entry <= RXDATA_DESC_MAX_SIZE && entry.is_multiple_of(DATA_DESC_SIZE_ALIGN);
+    let len = u64::from(size) * u64::from(entry);
+    base.checked_add(len).map(|_| len).filter(|_| right).ok_or(Refused::Ring)
 }
 
 /// Interrupts as the driver has set them up.
@@ -213,15 +236,9 @@ struct Reader<'a, A: DmaSpace> {
 }
 
 impl<A: DmaSpace> Reader<'_, A> {
-    /// CVE-2021-20203: a ring of a size that is possible, in memory.
+    /// A ring that is possible, in memory.
     fn ring(&self, base: u64, size: u32, most: u32) -> Result<Ring, Refused> {
-        if size == 0 || size > most || !size.is_multiple_of(RING_SIZE_ALIGN) {
-            return Err(Refused::Ring);
-        }
-        if !base.is_multiple_of(RING_BA_ALIGN) {
-            return Err(Refused::Ring);
-        }
-        let ring = Ring::new(base, size).ok_or(Refused::Ring)?;
+        let ring = check_ring(base, size, most)?;
         self.check(base, u64::from(size) * DESC_LEN as u64)?;
         Ok(ring)
     }
@@ -244,8 +261,7 @@ impl<A: DmaSpace> Reader<'_, A> {
         let comp =
             self.ring(conf.comp_ring_base_pa.get(), conf.comp_ring_size.get(), TC_RING_MAX_SIZE)?;
         let intr = self.interrupt(conf.intr_idx, interrupts)?;
-        let threshold = place + offset_of!(TxQueueDesc, ctrl.tx_threshold) as u64;
-        let queue = TxQueue::new(ring, comp, intr, GuestAddress(threshold));
+        let queue = TxQueue::new(ring, comp, intr, tx_threshold(self.queues, index));
         // What the driver goes by from its first packet on.
         if queue.set_threshold(self.memory, 1) { Ok(queue) } else { Err(Refused::Memory) }
     }
@@ -267,21 +283,15 @@ impl<A: DmaSpace> Reader<'_, A> {
         let entry = conf.rx_data_ring_desc_size.get();
         let data = conf.rx_data_ring_base_pa.get();
         let data_ring = if self.revision >= REVISION_3 && entry != 0 && data != 0 {
-            let len = u64::from(size) * u64::from(entry);
-            if entry > RXDATA_DESC_MAX_SIZE || !entry.is_multiple_of(DATA_DESC_SIZE_ALIGN) {
-                return Err(Refused::Ring);
-            }
-            data.checked_add(len).ok_or(Refused::Ring)?;
-            self.check(data, len)?;
+            self.check(data, check_data_ring(data, size, entry)?)?;
             Some((data, entry))
         } else {
             None
         };
-        let control = place + offset_of!(RxQueueDesc, ctrl.update_rx_prod) as u64;
-        let ids = [index, index + self.rx, index + 2 * self.rx];
-        let ids = ids.map(|id| u32::try_from(id).unwrap_or(0));
         let rings = Rings { descriptors: [Some(first), second], comp, data: data_ring };
-        let queue = RxQueue::new(rings, self.heads_alone, ids, intr, GuestAddress(control));
+        let control = rx_control(self.queues, self.tx, index);
+        let ids = rx_ids(self.rx, index);
+        let queue = RxQueue::new(rings, self.heads_alone, ids, intr, control);
         if queue.ask(self.memory, false) { Ok(queue) } else { Err(Refused::Memory) }
     }
 }
@@ -294,4 +304,21 @@ pub(crate) fn tx_desc(queues: u64, index: usize) -> u64 {
 /// Where a receive queue's is, behind those of `tx` transmit queues.
 pub(crate) fn rx_desc(queues: u64, tx: usize, index: usize) -> u64 {
     tx_desc(queues, tx).wrapping_add((index * size_of::<RxQueueDesc>()) as u64)
+}
+
+/// Where a transmit queue's `txThreshold` is.
+pub(crate) fn tx_threshold(queues: u64, index: usize) -> GuestAddress {
+    let offset = offset_of!(TxQueueDesc, ctrl.tx_threshold) as u64;
+    GuestAddress(tx_desc(queues, index).wrapping_add(offset))
+}
+
+/// Where a receive queue's `updateRxProd` is.
+pub(crate) fn rx_control(queues: u64, tx: usize, index: usize) -> GuestAddress {
+    let offset = offset_of!(RxQueueDesc, ctrl.update_rx_prod) as u64;
+    GuestAddress(rx_desc(queues, tx, index).wrapping_add(offset))
+}
+
+/// RQID of each ring of a receive queue, of which there are `rx`.
+pub(crate) fn rx_ids(rx: usize, index: usize) -> [u32; 3] {
+    [index, index + rx, index + 2 * rx].map(|id| u32::try_from(id).unwrap_or(0))
 }

@@ -112,10 +112,7 @@ impl<A: DmaSpace> Vmxnet3<A> {
         };
         let (active, auto_mask) = activate::activate(&memory, &terms)?;
         self.shared.irq.configure(auto_mask, &active.policies());
-        let lanes = self.shared.lanes().min(active.rx.len());
-        // What the backend refuses it does not deliver, or not so distributed: no harm is done.
-        let _ = self.backend.set_receive_offloads(active.offloads());
-        let _ = self.backend.set_queues(u16::try_from(lanes).unwrap_or(1));
+        self.set_backend(&active);
         self.shared.change().active = Some(active);
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use paraslot_backends::net::{NetBackend, Offloads};
 use paraslot_device::register::lanes;
-use paraslot_device::{Dma, DmaSpace, Doorbell, Host, Runner};
+use paraslot_device::{Dma, DmaSpace, Doorbell, Host, Runner, SavedState, StateError};
 use paraslot_pci::{
     BarKind, BarSpec, BarState, ConfigSpace, ConfigSpaceBuilder, DeviceError, Identity, Layout,
     MsixLayout, PciDevice,
@@ -21,6 +21,7 @@ use crate::irq::Scheme;
 use crate::lane::LaneWorker;
 use crate::options::Options;
 use crate::shared::{Control, Shared};
+use crate::state::Active;
 
 /// How long a pause waits for the workers' rounds to end.
 const PAUSE_LIMIT: Duration = Duration::from_secs(10);
@@ -35,12 +36,14 @@ const _: () = assert!(VECTORS as usize == MAX_INTRS);
 /// A vmxnet3 adapter as a PCI function. See the [crate's page](crate).
 pub struct Vmxnet3<A: DmaSpace> {
     pub(crate) config: ConfigSpace,
-    layout: Layout,
+    pub(crate) layout: Layout,
     pub(crate) shared: Arc<Shared>,
     pub(crate) backend: Arc<dyn NetBackend>,
     pub(crate) dma: Dma<A>,
     pub(crate) registers: Registers,
-    runners: Vec<Runner>,
+    pub(crate) runners: Vec<Runner>,
+    /// When it was last paused, or restored.
+    pub(crate) paused: Duration,
 }
 
 /// What the registers hold that no worker looks at.
@@ -147,12 +150,26 @@ impl<A: DmaSpace> Vmxnet3<A> {
         let mut layout = config.layout();
         layout.doorbells = doorbells(&shared).map_err(DeviceError::Worker)?;
         let registers = Registers::new(mac);
-        Ok(Self { config, layout, shared, backend, dma, registers, runners })
+        let paused = Duration::ZERO;
+        Ok(Self { config, layout, shared, backend, dma, registers, runners, paused })
     }
 
     /// The owner's hand on it.
     pub fn control(&self) -> Control {
         Control(self.shared.clone())
+    }
+
+    /// Whether all workers are stopped.
+    pub(crate) fn is_paused(&mut self) -> bool {
+        self.runners.iter_mut().all(|runner| runner.parked::<LaneWorker<A>>().is_some())
+    }
+
+    /// Has the backend deliver what an active device accepts, distributed as it has queues.
+    pub(crate) fn set_backend(&self, active: &Active) {
+        let lanes = self.shared.lanes().min(active.rx.len());
+        // What the backend refuses it does not deliver, or not so distributed: no harm is done.
+        let _ = self.backend.set_receive_offloads(active.offloads());
+        let _ = self.backend.set_queues(u16::try_from(lanes).unwrap_or(1));
     }
 
     /// Stops all queues and forgets them. It waits for the rounds of work that are going on, a bounded
@@ -278,10 +295,22 @@ impl<A: DmaSpace> PciDevice for Vmxnet3<A> {
     }
 
     fn pause(&mut self) -> Result<(), DeviceError> {
-        Runner::pause_all(self.runners.iter_mut(), PAUSE_LIMIT)
+        if !self.is_paused() {
+            Runner::pause_all(self.runners.iter_mut(), PAUSE_LIMIT)?;
+            self.paused = self.shared.irq.now();
+        }
+        Ok(())
     }
 
     fn resume(&mut self) -> Result<(), DeviceError> {
         self.runners.iter_mut().try_for_each(Runner::start)
+    }
+
+    fn save(&mut self) -> Result<SavedState, StateError> {
+        self.save_state()
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        self.restore_state(state)
     }
 }

@@ -1,7 +1,11 @@
 //! Which frames are for the guest.
 
+use paraslot_device::StateError;
 use paraslot_spec::net::{ETHERNET_BROADCAST, ETHERNET_GROUP, ether_type, tci};
 use paraslot_spec::vmxnet3::{RxMode, VFT_SIZE};
+use serde::{Deserialize, Serialize};
+
+use crate::save::{is_default, require};
 
 /// A station's or a group's address.
 pub(crate) type Mac = [u8; 6];
@@ -67,6 +71,48 @@ impl Filter {
     fn has_vlan(&self, vid: u16) -> bool {
         let word = self.vlans.get(usize::from(vid >> 5));
         matches!(vid, 0 | tci::VID) || word.is_some_and(|word| word >> (vid & 31) & 1 != 0)
+    }
+}
+
+/// The receive filters, saved. The tables are bytes in hexadecimal digits.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FilterState {
+    mode: u32,
+    /// The multicast addresses, in order.
+    #[serde(default, with = "hex", skip_serializing_if = "is_default")]
+    multicast: Vec<u8>,
+    /// The VLAN table's words, each with its low byte first; nothing for an empty one.
+    #[serde(default, with = "hex", skip_serializing_if = "is_default")]
+    vlans: Vec<u8>,
+}
+
+impl Filter {
+    pub(crate) fn save(&self) -> FilterState {
+        let Self { mode, multicast, vlans, by_vlan } = self;
+        let vlans = vlans.iter().flat_map(|word| word.to_le_bytes()).filter(|_| *by_vlan);
+        FilterState { mode: mode.bits(), multicast: multicast.concat(), vlans: vlans.collect() }
+    }
+
+    pub(crate) fn restored(state: &FilterState) -> Result<Self, StateError> {
+        let FilterState { mode, multicast, vlans } = state;
+        let mode = RxMode::from_bits(*mode);
+        let mut filter = Self::new();
+        filter.mode =
+            mode.ok_or_else(|| StateError::impossible("a mode of the receive filters"))?;
+        let len = u16::try_from(multicast.len()).is_ok();
+        filter.set_multicast(multicast);
+        require(len && filter.multicast.concat() == *multicast, "the multicast table")?;
+        if !vlans.is_empty() {
+            let (words, rest) = vlans.as_chunks::<4>();
+            let words: Result<[[u8; 4]; VFT_SIZE], _> = words.try_into();
+            let words = words.ok().filter(|_| rest.is_empty());
+            let words =
+                words.ok_or_else(|| StateError::impossible("a VLAN table of another size"))?;
+            filter.set_vlans(words.map(u32::from_le_bytes));
+            require(filter.by_vlan, "a VLAN table is there that is none")?;
+        }
+        Ok(filter)
     }
 }
 

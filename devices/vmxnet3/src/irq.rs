@@ -1,6 +1,7 @@
 //! Interrupts: their masks, what is pending, moderation, and the kind that the guest has enabled.
 
 mod policy;
+mod saved;
 
 use std::array;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,6 +13,7 @@ use paraslot_pci::Interrupts;
 use paraslot_spec::vmxnet3::MAX_INTRS;
 
 pub(crate) use self::policy::{Policy, Scheme};
+pub(crate) use self::saved::IrqState;
 use crate::shared::lock;
 
 /// What an interrupt is to tell of.
@@ -35,6 +37,7 @@ pub(crate) struct Irq {
     line: AtomicU32,
 }
 
+#[derive(Clone)]
 struct Vector {
     masked: bool,
     /// Set when it is raised, whatever the driver's setting of the mask, and the mask with it.
@@ -88,6 +91,11 @@ impl Irq {
     pub(crate) fn new(interrupts: Arc<Interrupts>, clock: Arc<dyn Clock>) -> Self {
         let vectors = array::from_fn(|_| Mutex::new(Vector::new()));
         Self { interrupts, clock, vectors, line: AtomicU32::new(0) }
+    }
+
+    /// What time it is.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.now()
     }
 
     fn change<R>(&self, index: u8, change: impl FnOnce(&mut Vector) -> R) -> Option<R> {

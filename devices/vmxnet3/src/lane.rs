@@ -4,6 +4,8 @@
 //! and receives from that one for receive queue `i`, or for whichever a frame's hash says: then it
 //! takes that queue's lock for the frame. A round of work is bounded.
 
+mod saved;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use paraslot_backends::net::{NetReceiver, NetSender, NetStatistics, Waits};
 use paraslot_device::{Bell, Clock, Dma, DmaSpace, Memory, Progress, Source, Timer, Worker};
 use paraslot_spec::vmxnet3::Events;
 
+pub(crate) use self::saved::LaneState;
 use crate::irq::{Work, bit};
 use crate::receive::{Inbox, Terms};
 use crate::shared::{Shared, lock};
@@ -154,9 +157,10 @@ impl<A: DmaSpace> Worker for LaneWorker<A> {
         progress
     }
 
-    /// Nothing is ever in flight between two rounds.
+    /// Nothing is ever in flight between two rounds but counts that have not been told.
     fn quiesce(&mut self) -> Progress {
         let _ = self.lane.wait_for([false; 2]);
+        self.lane.tell(&self.shared);
         Progress::Idle
     }
 }
@@ -167,6 +171,7 @@ impl<A: DmaSpace> Lane<A> {
         if self.epoch != active.epoch {
             self.epoch = active.epoch;
             self.inbox.clear();
+            self.turn = 0;
             self.busy = false;
             self.held = 0;
             self.settle = None;

@@ -84,6 +84,19 @@
 //!   rate, and by number (what is less is told of after 1 ms); the depth for transmission is kept,
 //!   without effect. Events are not moderated.
 //!
+//! # Saved state
+//! It is all that the guest can see, the link among it, and what the driver had in memory when the device
+//! read it: features, filters, hash key and table are carried, and not read again. Packets are taken
+//! whole, so of each is either sent, with its completion written, or still in its ring. A frame that waits
+//! for buffers goes along, as do interrupts that are masked or held back, the latter for as long as they
+//! had left when the adapter was paused, counted from its restoration (10 ms longer at most, if the clock
+//! there has just begun); none is lost.
+//!
+//! What is not in it: frames that the backend has, on either side, and [`Control::statistics`], which are
+//! those of the adapter here. An adapter with another permanent address, another number of workers
+//! or without what the other has of PCI Express refuses the state. Rings that are not in memory when
+//! they are used stop their queues, as they do otherwise.
+//!
 //! # Limits
 //! A packet has at most 64 descriptors; one that is not segmented at most the MTU (or 1500) and 22 bytes,
 //! received or sent; a received packet 64 buffers, or 18 if it is not put together of several. Head
@@ -120,6 +133,7 @@ mod options;
 mod receive;
 mod ring;
 mod rss;
+mod save;
 mod shared;
 mod state;
 mod statistics;

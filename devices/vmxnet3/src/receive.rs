@@ -2,6 +2,7 @@
 
 mod examine;
 mod inbox;
+mod saved;
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -14,6 +15,7 @@ use zerocopy::IntoBytes;
 
 pub(crate) use self::examine::{Arrival, Terms};
 pub(crate) use self::inbox::Inbox;
+pub(crate) use self::saved::{ArrivalState, RxState};
 use crate::ring::Ring;
 use crate::transmit::write_completion;
 

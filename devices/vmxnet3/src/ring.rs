@@ -1,7 +1,12 @@
 //! A ring of descriptors or completions, and how far its device's side is.
 
+use paraslot_device::StateError;
 use paraslot_spec::vmxnet3::{DESC_LEN, INIT_GEN};
+use serde::{Deserialize, Serialize};
 use vm_memory::GuestAddress;
+
+use crate::activate::check_ring;
+use crate::save::{possible, require};
 
 /// A ring whose place and size have been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +64,31 @@ impl Ring {
     pub(crate) fn advance(&mut self, count: u32) {
         let Place { index, lap } = self.ahead(count);
         (self.next, self.lap) = (index, lap);
+    }
+}
+
+/// A ring, saved.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RingState {
+    base: u64,
+    size: u32,
+    next: u32,
+    lap: bool,
+}
+
+impl Ring {
+    pub(crate) fn save(&self) -> RingState {
+        let Self { base, size, next, lap } = *self;
+        RingState { base, size, next, lap }
+    }
+
+    /// A ring of at most `most` entries. Whether it is in memory is seen when it is used.
+    pub(crate) fn restored(state: &RingState, most: u32) -> Result<Self, StateError> {
+        let RingState { base, size, next, lap } = *state;
+        let ring = possible(check_ring(base, size, most))?;
+        require(next < size, "the next entry of a ring is not in it")?;
+        Ok(Self { next, lap, ..ring })
     }
 }
 

@@ -2,9 +2,11 @@
 
 use paraslot_backends::net::hash::{HashKind, HashTypes, Toeplitz};
 use paraslot_backends::net::parse::Headers;
+use paraslot_device::StateError;
 use paraslot_spec::vmxnet3::{
     RSS_HASH_FUNC_TOEPLITZ, RSS_MAX_IND_TABLE_SIZE, RSS_MAX_KEY_SIZE, RSSConf, RssHashType, rcd,
 };
+use serde::{Deserialize, Serialize};
 
 /// A packet's hash, as its completion has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub(crate) struct Hash {
 /// How frames are spread over the receive queues. All queues in it exist.
 #[derive(Clone, Debug)]
 pub(crate) struct Rss {
+    /// What it was made of.
+    conf: RSSConf,
     types: HashTypes,
     key: Toeplitz,
     table: Box<[u8]>,
@@ -34,6 +38,7 @@ impl Rss {
             && !table.is_empty()
             && table.iter().all(|queue| usize::from(*queue) < queues);
         right.then(|| Self {
+            conf: *conf,
             types: hash_types(types),
             key: Toeplitz::new(key),
             table: table.into(),
@@ -76,4 +81,43 @@ fn hash_types(types: RssHashType) -> HashTypes {
     ];
     let chosen = pairs.into_iter().filter(|(ours, _)| types.contains(*ours));
     chosen.map(|(_, theirs)| theirs).collect()
+}
+
+/// Receive-side scaling, saved.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RssState {
+    /// Hash types.
+    types: u16,
+    #[serde(with = "hex")]
+    key: Vec<u8>,
+    /// The queue of each value of the hash's low bits.
+    #[serde(with = "hex")]
+    table: Vec<u8>,
+}
+
+impl Rss {
+    pub(crate) fn save(&self) -> RssState {
+        let Self { conf, types: _, key: _, table } = self;
+        let key = conf.hash_key.get(..usize::from(conf.hash_key_size.get())).unwrap_or_default();
+        RssState { types: conf.hash_type.get(), key: key.into(), table: table.to_vec() }
+    }
+
+    /// For `queues` receive queues.
+    pub(crate) fn restored(state: &RssState, queues: usize) -> Result<Self, StateError> {
+        let RssState { types, key, table } = state;
+        let mut conf = RSSConf { hash_type: (*types).into(), ..RSSConf::default() };
+        conf.hash_func = RSS_HASH_FUNC_TOEPLITZ.into();
+        let put = |bytes: &[u8], place: &mut [u8]| {
+            place.get_mut(..bytes.len())?.copy_from_slice(bytes);
+            u16::try_from(bytes.len()).ok()
+        };
+        let sizes = put(key, &mut conf.hash_key).zip(put(table, &mut conf.ind_table));
+        let rss = sizes.and_then(|(key, table)| {
+            conf.hash_key_size = key.into();
+            conf.ind_table_size = table.into();
+            Self::new(&conf, queues)
+        });
+        rss.ok_or_else(|| StateError::impossible("receive-side scaling"))
+    }
 }

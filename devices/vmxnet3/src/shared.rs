@@ -111,6 +111,16 @@ impl Shared {
         self.ring(0);
     }
 
+    /// What the first worker is to tell of, without taking it.
+    pub(crate) fn news(&self) -> Events {
+        Events::from_bits_truncate(self.news.load(Ordering::Acquire))
+    }
+
+    /// Sets the link, of which the driver knows.
+    pub(crate) fn set_link(&self, up: bool) {
+        self.link.store(up, Ordering::Release);
+    }
+
     /// What the first worker is to tell of.
     pub(crate) fn take_news(&self) -> Events {
         if self.news.load(Ordering::Relaxed) == 0 {

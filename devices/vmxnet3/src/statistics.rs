@@ -1,16 +1,21 @@
 //! The counts of each queue.
 
 use std::array;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use paraslot_device::StateError;
 use paraslot_spec::net::{ETHERNET_BROADCAST, ETHERNET_GROUP};
 use paraslot_spec::vmxnet3::{MAX_RX_QUEUES, MAX_TX_QUEUES, RxStats, TxStats};
+use serde::{Deserialize, Serialize};
 
 use crate::filter::Mac;
+use crate::save::require;
 use crate::shared::lock;
 
 /// Packets and their bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Count {
     packets: u64,
     bytes: u64,
@@ -28,8 +33,9 @@ impl Count {
     }
 }
 
-/// What a queue counts, in either direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a queue counts, in either direction; its state, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Counts {
     /// Of packets that were segmented, or put together.
     pub(crate) large: Count,
@@ -143,6 +149,48 @@ impl Statistics {
     pub(crate) fn reset(&self) {
         for counts in self.transmit.iter().chain(&self.receive) {
             *lock(counts) = Counts::default();
+        }
+    }
+}
+
+/// What the queues have counted that have counted anything, by their numbers.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StatisticsState {
+    transmit: BTreeMap<u8, Counts>,
+    receive: BTreeMap<u8, Counts>,
+}
+
+impl StatisticsState {
+    /// Whether there are such queues.
+    pub(crate) fn check(&self) -> Result<(), StateError> {
+        let Self { transmit, receive } = self;
+        let within = |counts: &BTreeMap<u8, Counts>, queues: usize| {
+            counts.keys().all(|queue| usize::from(*queue) < queues)
+        };
+        let right = within(transmit, MAX_TX_QUEUES) && within(receive, MAX_RX_QUEUES);
+        require(right, "statistics of queues that are not there")
+    }
+}
+
+impl Statistics {
+    pub(crate) fn save(&self) -> StatisticsState {
+        let Self { transmit, receive } = self;
+        let counts = |queues: &[Mutex<Counts>]| {
+            let all = (0u8..).zip(queues).map(|(queue, counts)| (queue, *lock(counts)));
+            all.filter(|(_, counts)| *counts != Counts::default()).collect()
+        };
+        StatisticsState { transmit: counts(transmit), receive: counts(receive) }
+    }
+
+    /// Takes over what was saved, and checked, after a reset.
+    pub(crate) fn restore(&self, state: &StatisticsState) {
+        let StatisticsState { transmit, receive } = state;
+        for (queue, counts) in transmit {
+            self.add_transmit((*queue).into(), &mut counts.clone());
+        }
+        for (queue, counts) in receive {
+            self.add_receive((*queue).into(), &mut counts.clone());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A transmit queue: packets from its ring to the backend, and completions back.
 
 mod packet;
+mod saved;
 mod send;
 
 use std::sync::atomic::{Ordering, fence};
@@ -11,6 +12,7 @@ use paraslot_spec::vmxnet3::{COMP_GEN_OFFSET, TxCompDesc, queue_error, txd};
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::IntoBytes;
 
+pub(crate) use self::saved::TxState;
 pub(crate) use self::send::{Builder, Out};
 use crate::ring::Ring;
 

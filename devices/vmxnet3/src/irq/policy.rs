@@ -18,7 +18,10 @@ const MUCH: u32 = 32;
 const SOME_APART: Duration = Duration::from_micros(16);
 const MUCH_APART: Duration = Duration::from_micros(64);
 /// How long packets that are fewer than the depth of a static scheme wait for more.
-const STATIC_LIMIT: Duration = Duration::from_millis(1);
+pub(super) const STATIC_LIMIT: Duration = Duration::from_millis(1);
+/// Greatest least time between two interrupts, of all policies.
+pub(super) const MOST_APART: Duration =
+    Duration::from_nanos(1_000_000_000 / COAL_RBC_MIN_RATE as u64);
 
 /// When an interrupt is sent that could be sent now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,11 @@ impl Policy {
             IML_ADAPTIVE => Some(Self::Adaptive),
             _ => None,
         }
+    }
+
+    /// The level whose policy it is. `None` if it is a coalescing scheme's.
+    pub(crate) fn level(self) -> Option<u8> {
+        (IML_NONE..=IML_ADAPTIVE).find(|level| Self::of_level(*level) == Some(self))
     }
 
     /// When `work`, pending since `since`, is to be told of; `None` for at once. `last`: when there

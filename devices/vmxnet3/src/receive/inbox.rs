@@ -5,7 +5,7 @@ use paraslot_device::{DmaSpace, Memory};
 use paraslot_spec::vmxnet3::MAX_RX_QUEUES;
 
 use super::examine::{Arrival, Terms, Unwanted};
-use super::{RxQueue, Short};
+use super::{ArrivalState, RxQueue, Short};
 use crate::shared::{Shared, lock};
 use crate::statistics::Counts;
 
@@ -59,6 +59,20 @@ impl Inbox {
     /// Forgets the frame that waits.
     pub(crate) fn clear(&mut self) {
         self.held = None;
+    }
+
+    /// The frame that waits.
+    pub(crate) fn save(&self) -> Option<ArrivalState> {
+        let Self { room, held } = self;
+        held.as_ref().map(|held| ArrivalState::of(held, room))
+    }
+
+    /// Has a frame wait that was saved, and checked.
+    pub(crate) fn restore(&mut self, state: &ArrivalState, arrival: Arrival) {
+        if let Some(place) = self.room.get_mut(arrival.start..arrival.end) {
+            place.copy_from_slice(state.frame());
+            self.held = Some(arrival);
+        }
     }
 
     /// Loses the frame that waits, for there will be no buffers for it.

@@ -11,6 +11,7 @@ mod interrupts;
 mod parts;
 mod random;
 mod receiving;
+mod saving;
 mod sending;
 mod spreading;
 mod stopping;
@@ -77,24 +78,45 @@ fn build(
 ) -> (Vmxnet3<Space>, Space, Arc<Board>) {
     let memory =
         Arc::new(GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap());
+    let (nic, board) = plug(backend, options, executor, memory.clone());
+    (nic, memory, board)
+}
+
+/// Puts an adapter into a machine that has memory.
+fn plug(
+    backend: impl NetBackend + 'static,
+    options: Options,
+    executor: Arc<dyn Executor>,
+    memory: Space,
+) -> (Vmxnet3<Space>, Arc<Board>) {
     let board = Arc::new(Board::default());
-    let host = Host { memory: memory.clone(), msi: board.clone(), intx: board.clone(), executor };
-    (Vmxnet3::new(Arc::new(backend), options, host).unwrap(), memory, board)
+    let host = Host { memory, msi: board.clone(), intx: board.clone(), executor };
+    (Vmxnet3::new(Arc::new(backend), options, host).unwrap(), board)
+}
+
+/// What the adapter of a machine is made of.
+fn options(setup: &Setup, clock: &ManualClock) -> Options {
+    Options {
+        clock: Arc::new(clock.clone()),
+        queues: setup.queues,
+        express: setup.express,
+        link: setup.link,
+        ..Options::new(MAC)
+    }
 }
 
 impl Machine {
     /// A machine that was just switched on, with bus mastering and its interrupts enabled.
     fn off(setup: Setup) -> Self {
         let (backend, host) = ScriptedNet::new(setup.queues);
+        Self::on(setup, backend, host)
+    }
+
+    /// One with a backend that others may have too.
+    fn on(setup: Setup, backend: ScriptedNet, host: HostPort) -> Self {
         let executor = ManualExecutor::new();
         let clock = ManualClock::new();
-        let options = Options {
-            clock: Arc::new(clock.clone()),
-            queues: setup.queues,
-            express: setup.express,
-            link: setup.link,
-            ..Options::new(MAC)
-        };
+        let options = options(&setup, &clock);
         let (nic, memory, board) = build(backend, options, Arc::new(executor.clone()));
         let control = nic.control();
         let (tx, rx) = (Vec::new(), Vec::new());

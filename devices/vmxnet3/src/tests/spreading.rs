@@ -15,7 +15,7 @@ const KEY: [u8; 40] = {
     key
 };
 
-fn conf(queues: usize, types: RssHashType) -> RSSConf {
+pub(super) fn conf(queues: usize, types: RssHashType) -> RSSConf {
     let mut conf = RSSConf {
         hash_type: types.bits().into(),
         hash_func: RSS_HASH_FUNC_TOEPLITZ.into(),
@@ -39,7 +39,7 @@ fn machine(setup: Setup, conf: &RSSConf) -> Machine {
 }
 
 /// What is hashed of a packet whose addresses and ports are told by `number`.
-fn flow(mut packet: Packet, number: u8, ports: bool) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn flow(mut packet: Packet, number: u8, ports: bool) -> (Vec<u8>, Vec<u8>) {
     packet.ports = (1000 + u16::from(number), 80);
     let mut input = match &mut packet.ip {
         Ip::V4 { source, destination, .. } => {
