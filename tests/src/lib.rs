@@ -13,3 +13,4 @@ pub mod scripts;
 pub mod scsi;
 pub mod segments;
 pub mod targets;
+pub mod traffic;

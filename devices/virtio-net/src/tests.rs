@@ -12,6 +12,7 @@ mod merge;
 mod offloads;
 mod random;
 mod receive;
+mod state;
 mod steering;
 mod transmit;
 

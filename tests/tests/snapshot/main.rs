@@ -1,6 +1,7 @@
 //! Functions that are saved, thrown away and restored in others while they are used.
 
 mod disks;
+mod networks;
 
 use paraslot_drivers::Platform;
 use paraslot_vmm::in_process::{InProcess, Machine, Run};

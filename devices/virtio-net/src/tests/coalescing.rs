@@ -13,12 +13,12 @@ fn coalesce(max_packets: u32, max_usecs: u32) -> Coalesce {
     Coalesce { max_packets: max_packets.into(), max_usecs: max_usecs.into() }
 }
 
-fn set(nic: &mut Nic, command: u8, max_packets: u32, max_usecs: u32) {
+pub(super) fn set(nic: &mut Nic, command: u8, max_packets: u32, max_usecs: u32) {
     let data = coalesce(max_packets, max_usecs);
     assert_eq!(nic.command(class::NOTF_COAL, command, data.as_bytes()), ack::OK);
 }
 
-fn set_queue(nic: &mut Nic, index: u16, max_packets: u32, max_usecs: u32) -> u8 {
+pub(super) fn set_queue(nic: &mut Nic, index: u16, max_packets: u32, max_usecs: u32) -> u8 {
     // What is reserved does not count. net.coalesce.1
     let mut data = CoalesceQueue::new(index, coalesce(max_packets, max_usecs)).as_bytes().to_vec();
     data[2..4].fill(0xff);
@@ -26,7 +26,7 @@ fn set_queue(nic: &mut Nic, index: u16, max_packets: u32, max_usecs: u32) -> u8 
 }
 
 /// What VQ_GET says.
-fn get(nic: &mut Nic, index: u16) -> Option<(u32, u32)> {
+pub(super) fn get(nic: &mut Nic, index: u16) -> Option<(u32, u32)> {
     let [low, high] = index.to_le_bytes();
     let question = [class::NOTF_COAL, notf_coal::VQ_GET, low, high, 0xff, 0xff];
     let (said, written) = nic.command_in(&[&question], &[4, 4, 1]);

@@ -33,7 +33,7 @@ fn picture(nic: &mut Nic) -> [bool; 6] {
     [MAC, OTHER, listed, GROUP, GROUP2, BROADCAST].map(|to| passes(nic, &frame_to(to, 60)))
 }
 
-fn tables(unicast: &[[u8; 6]], multicast: &[[u8; 6]]) -> Vec<u8> {
+pub(super) fn tables(unicast: &[[u8; 6]], multicast: &[[u8; 6]]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for table in [unicast, multicast] {
         bytes.extend(u32::try_from(table.len()).unwrap().to_le_bytes());

@@ -32,13 +32,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     /// Any chains on any queue, with any bytes in memory: the device goes on, or asks for a reset,
-    /// but rests, and does not write behind the buffers that it was given.
+    /// but rests, can be saved and restored, and does not write behind the buffers that it was given.
     #[test]
     fn any_chain_is_survived(
         features in features(),
         chains in proptest::collection::vec((0u16..3, chain()), 1..12),
         bytes in proptest::collection::vec(any::<u8>(), 256),
         indirect: bool,
+        moves: bool,
     ) {
         let mut nic = Nic::new(features);
         for piece in 0..0x40 {
@@ -58,6 +59,9 @@ proptest! {
             let packet = Packet::tcp4(&[1; 3000]);
             nic.port.push_with(0, &packet.unfinished(), packet.cut_offload(1448));
             nic.run();
+            if moves {
+                nic.move_house();
+            }
         }
         let after = nic.read(DATA, 0x5000);
         for (offset, (before, after)) in (DATA..).zip(before.iter().zip(&after)) {
@@ -71,7 +75,7 @@ proptest! {
         }
     }
 
-    /// Any bytes as a command: it is answered, in one byte.
+    /// Any bytes as a command: it is answered, in one byte; what it has set up can be saved and restored.
     #[test]
     fn any_command_is_answered(
         features in features(),
@@ -79,6 +83,7 @@ proptest! {
             (0u8..10, 0u8..7, proptest::collection::vec(any::<u8>(), 0..80)),
             1..20,
         ),
+        moves: bool,
     ) {
         let features = features | feature::CTRL_VQ;
         let mut nic = Nic::with(&options(2), features);
@@ -93,7 +98,10 @@ proptest! {
             nic.post(0, 1, 2048);
             nic.port.push(0, &frame(60));
             nic.run();
+            prop_assert_eq!(nic.resets(), 0);
+            if moves {
+                nic.move_house();
+            }
         }
-        prop_assert_eq!(nic.resets(), 0);
     }
 }

@@ -6,7 +6,7 @@ use paraslot_spec::virtio_net::{ack, class, hash_report, hash_type, mq};
 use super::*;
 
 /// The key that the vectors of receive-side scaling are published with.
-const KEY: [u8; 40] = [
+pub(super) const KEY: [u8; 40] = [
     0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0,
     0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c,
     0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
@@ -15,7 +15,13 @@ const KEY: [u8; 40] = [
 /// Several queues, and no filters.
 const SEVERAL: u64 = ALL & !(feature::CTRL_RX | feature::CTRL_VLAN);
 
-fn rss(types: u32, table: &[u16], unclassified: u16, max_tx: u16, key: &[u8]) -> Vec<u8> {
+pub(super) fn rss(
+    types: u32,
+    table: &[u16],
+    unclassified: u16,
+    max_tx: u16,
+    key: &[u8],
+) -> Vec<u8> {
     let mask = u16::try_from(table.len() - 1).unwrap();
     let mut bytes = types.to_le_bytes().to_vec();
     for word in [mask, unclassified].iter().chain(table).chain(&[max_tx]) {
@@ -34,7 +40,7 @@ fn hash_config(types: u32, key: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn set_pairs(nic: &mut Nic, pairs: u16) -> u8 {
+pub(super) fn set_pairs(nic: &mut Nic, pairs: u16) -> u8 {
     nic.command(class::MQ, mq::VQ_PAIRS_SET, &pairs.to_le_bytes())
 }
 
