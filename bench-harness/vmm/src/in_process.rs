@@ -235,6 +235,13 @@ impl InProcess {
         self.bus.plug(bdf, device)
     }
 
+    /// Takes a function out, with no word to its driver, and returns it.
+    pub fn unplug(&self, bdf: Bdf) -> Option<SharedDevice> {
+        let function = self.bus.unplug(bdf);
+        self.map.remove(bdf);
+        function
+    }
+
     /// The function at `bdf`.
     pub fn function(&self, bdf: Bdf) -> Option<SharedDevice> {
         self.bus.function(bdf)

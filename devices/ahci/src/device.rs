@@ -91,11 +91,11 @@ impl<A: DmaSpace> Ahci<A> {
     }
 }
 
-/// A function that goes takes its access to memory and its interrupts with it. Its workers stay with
-/// their executor until nothing of theirs is in flight, and tell nobody.
+/// A function that goes takes its interrupts and its access to memory with it, and waits for what is in flight.
+/// With what is late its workers stay with their executor, and tell nobody.
 impl<A: DmaSpace> Drop for Ahci<A> {
     fn drop(&mut self) {
-        self.config.reset();
+        PciDevice::reset(self);
         self.slots.close();
     }
 }

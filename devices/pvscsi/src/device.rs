@@ -24,7 +24,7 @@ use crate::command::CommandRegisters;
 use crate::engine::{DEPTH, Engine, Extent};
 use crate::interrupt::STATUS_PAGE;
 use crate::options::Options;
-use crate::shared::{Shared, lock};
+use crate::shared::{Control, Shared, lock};
 use crate::worker::EngineWorker;
 
 /// How long a pause waits for requests in flight.
@@ -93,6 +93,11 @@ impl<A: DmaSpace> Pvscsi<A> {
         bus.listen(Some(shared.clone()));
         let commands = CommandRegisters::new();
         Ok(Self { config, layout, shared, engine, bus, commands, patience, runner })
+    }
+
+    /// What the owner keeps when a host takes the function over.
+    pub fn control(&self) -> Control {
+        Control(self.bus.clone())
     }
 
     /// Has the target carry out `functions`, and waits until it has, a bounded time. Says whether it
@@ -171,17 +176,22 @@ fn doorbell(offset: u32, kick: &EventFd) -> Result<Doorbell, DeviceError> {
     Ok(Doorbell { bar: MEMORY_BAR, offset: offset.into(), len: 0, value: None, event })
 }
 
-/// A function that goes takes its access to memory and its interrupts with it. Its worker stays with
-/// its executor until nothing is in flight, and tells nobody.
+/// A function that goes takes its access to memory and its interrupts with it, and has what is in flight
+/// cancelled. With what is late its worker stays with its executor, and tells nobody.
 impl<A: DmaSpace> Drop for Pvscsi<A> {
     fn drop(&mut self) {
         self.bus.listen(None);
-        let engine = self.engine.clone();
-        let mut engine = lock(&engine);
-        // Before there are no messages any more, or the pin would tell of what they have told of.
-        self.shared.irq.forget(true);
-        self.config.reset();
-        engine.forget();
+        let in_flight = {
+            let mut engine = lock(&self.engine);
+            // Before there are no messages any more, or the pin would tell of what they have told of.
+            self.shared.irq.forget(true);
+            self.config.reset();
+            engine.forget();
+            engine.in_flight()
+        };
+        if in_flight != 0 {
+            self.drain();
+        }
     }
 }
 

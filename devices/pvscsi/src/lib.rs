@@ -88,8 +88,8 @@
 //!   controller's page), SETUP_MSG_RING, SETUP_REQCALLTHRESHOLD and GET_MAX_TARGETS.
 //! - MSI-X (one vector, in the same BAR as VMware has it), MSI and INTx; power management (D0, D3hot);
 //!   PCI Express with function level reset, unless it is not wanted.
-//! - Messages of units that come and go, once the driver has set up a message ring. Other changes of a
-//!   unit are told by its unit attentions.
+//! - Messages of units that come and go ([`Control`]), once the driver has set up a message ring. Other
+//!   changes of a unit are told by its unit attentions.
 //!
 //! # What it has not
 //! - ISSUE_SCSI (a request without rings), DEVICE_UNPLUG, and the pages of CONFIG for phys and devices.
@@ -137,3 +137,4 @@ mod tests;
 
 pub use device::Pvscsi;
 pub use options::Options;
+pub use shared::Control;

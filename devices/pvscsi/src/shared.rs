@@ -173,6 +173,23 @@ impl Listener for Shared {
     }
 }
 
+/// The owner's hand on an adapter that a host has taken over.
+#[derive(Clone)]
+pub struct Control(pub(crate) Bus);
+
+impl Control {
+    /// The bus whose units the adapter shows. To [`attach`](Bus::attach) or [`detach`](Bus::detach) one while
+    /// the adapter is in use is to plug it in or out: a driver that has set up a message ring is told, and
+    /// Linux's probes or removes it.
+    ///
+    /// The adapter has no message for a disk whose capacity has changed ([`Bus::resize`]): its next command
+    /// ends with a unit attention. Linux passes that on to user space, and takes note of the capacity when it is
+    /// told to scan the disk again.
+    pub fn bus(&self) -> &Bus {
+        &self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -153,6 +153,12 @@ impl Bus {
         Some(ticket)
     }
 
+    /// The capacity of the disk at an address has changed: has all who see it told. Returns it in bytes;
+    /// `None` if there is no unit. See [`LogicalUnit::resize`].
+    pub fn resize(&self, address: Address) -> Option<u64> {
+        self.unit(address).map(|unit| unit.resize())
+    }
+
     /// The unit at an address.
     pub fn unit(&self, address: Address) -> Option<Arc<LogicalUnit>> {
         lock(&self.0.inventory).get(&address).map(|nexus| nexus.unit.clone())

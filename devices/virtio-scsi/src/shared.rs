@@ -100,8 +100,10 @@ impl Shared {
 pub struct Control(pub(crate) Arc<Shared>);
 
 impl Control {
-    /// The bus whose units the device shows. To attach or detach one while the device is in use is to
-    /// plug it in or out, of which the driver is told.
+    /// The bus whose units the device shows. To [`attach`](Bus::attach) or [`detach`](Bus::detach) one while
+    /// the device is in use is to plug it in or out, of which a driver that has accepted HOTPLUG is told. With
+    /// CHANGE it is told of a disk whose capacity has changed ([`Bus::resize`]). Linux's accepts both, and acts
+    /// by itself.
     pub fn bus(&self) -> &Bus {
         &self.0.bus
     }

@@ -93,6 +93,14 @@ pub struct Layout {
 ///
 /// After a `config_write` the host compares [`bars`](Self::bars) with what it had, and maps, moves
 /// or unmaps BARs, doorbells and windows accordingly.
+///
+/// A function may be dropped at any time, while its guest uses it, too. It is as if it was
+/// [`reset`](Self::reset): afterwards no interrupt is raised, and no memory is touched, unless a backend holds
+/// on to a request for longer than that waits. Then no more than the request's data may still land.
+///
+/// What a device's owner changes about it at run time (a link, a disk's capacity, units that come and go), it
+/// does by the device's `Control`, a handle that it keeps when a host takes the function over. The calls may
+/// come from any thread, at any time; what they would tell the guest while the function is paused may be lost.
 pub trait PciDevice: Send {
     /// What the function consists of.
     fn layout(&self) -> &Layout;

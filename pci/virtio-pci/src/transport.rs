@@ -349,11 +349,11 @@ impl<A: DmaSpace, D: VirtioDevice<A>> VirtioPci<A, D> {
     }
 }
 
-/// A function that goes takes its access to memory and its interrupts with it. Its workers stay with
-/// their executor until nothing of theirs is in flight, and tell nobody.
+/// A function that goes takes its interrupts and its access to memory with it, and waits for what is in
+/// flight. With what is late its workers stay with their executor, and tell nobody.
 impl<A: DmaSpace, D: VirtioDevice<A>> Drop for VirtioPci<A, D> {
     fn drop(&mut self) {
-        self.config.reset();
+        self.host_reset();
     }
 }
 

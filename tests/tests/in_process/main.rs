@@ -1,5 +1,6 @@
 //! The drivers against the device models, in this process.
 
+mod controls;
 mod counts;
 mod e1000;
 mod errors;
@@ -8,6 +9,7 @@ mod lifecycle;
 mod limits;
 mod machine;
 mod net;
+mod removal;
 mod requests;
 mod scsi_counts;
 mod tasks;

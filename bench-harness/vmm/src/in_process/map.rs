@@ -135,6 +135,11 @@ impl AddressMap {
         lock(&self.functions).entry(bdf).or_insert(Arc::new(Function { device, bells, pages }));
     }
 
+    /// Forgets a function, after it was unplugged.
+    pub(super) fn remove(&self, bdf: Bdf) {
+        lock(&self.functions).remove(&bdf);
+    }
+
     pub(super) fn count(&self, kind: AccessKind) {
         if let Some(count) = self.counts.get(kind as usize) {
             count.fetch_add(1, Ordering::Relaxed);
