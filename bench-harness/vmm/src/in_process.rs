@@ -13,7 +13,10 @@
 mod interrupts;
 mod map;
 
+use std::fs::File;
+use std::io;
 use std::ops::Range;
+use std::os::fd::FromRawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +32,7 @@ use paraslot_protocol::Phase;
 use paraslot_spec::pci::mechanism1;
 use vm_device::bus::{MmioAddress, PioAddress};
 use vm_device::{DeviceMmio, DevicePio};
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use interrupts::{Controller, FunctionInterrupts};
 use map::AddressMap;
@@ -92,6 +95,8 @@ pub struct Machine {
     pub read_windows: bool,
     /// Give devices eventfds for their interrupts, as KVM does with an irqfd.
     pub interrupt_events: bool,
+    /// Have memory in a file, so that a device in another process can map it.
+    pub shared_memory: bool,
 }
 
 impl Machine {
@@ -105,6 +110,7 @@ impl Machine {
             doorbell_events: false,
             read_windows: false,
             interrupt_events: false,
+            shared_memory: false,
         }
     }
 }
@@ -160,7 +166,9 @@ impl InProcess {
             return Err(BuildError::Memory("no room for BARs".into()));
         }
         let base = GuestAddress(machine.memory_base);
-        let memory = GuestMemoryMmap::from_ranges(&[(base, machine.memory)])
+        let file = machine.shared_memory.then(|| memory_file(machine.memory)).transpose();
+        let file = file.map_err(|error| BuildError::Memory(error.to_string()))?;
+        let memory = GuestMemoryMmap::from_ranges_with_files([(base, machine.memory, file)])
             .map_err(|error| BuildError::Memory(error.to_string()))?;
         let memory = Arc::new(memory);
         // Regions of it outlive the machine; see `allocate`.
@@ -340,13 +348,28 @@ impl InProcess {
 impl Drop for InProcess {
     fn drop(&mut self) {
         for region in self.memory.iter() {
+            let shared = region.file_offset().is_some();
+            let advice = if shared { libc::MADV_REMOVE } else { libc::MADV_DONTNEED };
             // SAFETY: the range is one mapping of this process, which stays; its pages are zeroed,
             // which to who still has a region is a write by a device.
             unsafe {
-                libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_DONTNEED);
+                libc::madvise(region.as_ptr().cast(), region.size(), advice);
             }
         }
     }
+}
+
+/// A file of `len` bytes that is nowhere but in memory.
+fn memory_file(len: usize) -> io::Result<FileOffset> {
+    // SAFETY: the name is a C string; the call has no other memory argument.
+    let fd = unsafe { libc::memfd_create(c"paraslot-memory".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was just made and belongs to nobody else.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(len as u64)?;
+    Ok(FileOffset::new(file, 0))
 }
 
 /// Offset of CONFIG_DATA among the ports of mechanism 1.

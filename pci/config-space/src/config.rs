@@ -105,32 +105,8 @@ impl ConfigSpace {
 
     /// Where the BARs are.
     pub fn bars(&self) -> [Option<BarState>; 7] {
-        let command = self.command();
         let awake = self.power_state() == D0;
-        let mut index = 0;
-        self.bars.map(|spec| {
-            let at = register_of(index);
-            index += 1;
-            let spec = spec?;
-            let low = self.registers.u32(at);
-            let (address, decodes) = match spec.kind {
-                BarKind::Io => ((low & !bar::IO_FLAGS).into(), command.contains(Command::IO)),
-                BarKind::Memory32 => {
-                    ((low & !bar::MEMORY_FLAGS).into(), command.contains(Command::MEMORY))
-                }
-                BarKind::Memory64 => {
-                    let high = u64::from(self.registers.u32(at + 4)) << 32;
-                    let low = u64::from(low & !bar::MEMORY_FLAGS);
-                    (high | low, command.contains(Command::MEMORY))
-                }
-                BarKind::Rom => (
-                    (low & !bar::ROM_ENABLE).into(),
-                    command.contains(Command::MEMORY) && low & bar::ROM_ENABLE != 0,
-                ),
-            };
-            let enabled = awake && decodes && usable(spec, address);
-            Some(BarState { kind: spec.kind, address, size: spec.size, enabled })
-        })
+        BarState::decode(&self.bars, self.command(), awake, |at| self.registers.u32(at))
     }
 
     /// The BARs as they were built.
@@ -289,6 +265,42 @@ impl ConfigSpace {
             let device = self.registers.u32(cap + express::DEVICE_CAPABILITIES);
             at == cap + express::DEVICE_CONTROL + 1 && device & express::FUNCTION_LEVEL_RESET != 0
         }) && value & initiate != 0
+    }
+}
+
+impl BarState {
+    /// Where BARs are, from the registers of a function: its command register, whether it is in D0, and its
+    /// BARs (`register` of an offset in configuration space). The rules are those of [`ConfigSpace`].
+    pub fn decode(
+        specs: &[Option<BarSpec>; 7],
+        command: Command,
+        awake: bool,
+        register: impl Fn(u16) -> u32,
+    ) -> [Option<Self>; 7] {
+        let mut index = 0;
+        specs.map(|spec| {
+            let at = register_of(index);
+            index += 1;
+            let spec = spec?;
+            let low = register(at);
+            let (address, decodes) = match spec.kind {
+                BarKind::Io => ((low & !bar::IO_FLAGS).into(), command.contains(Command::IO)),
+                BarKind::Memory32 => {
+                    ((low & !bar::MEMORY_FLAGS).into(), command.contains(Command::MEMORY))
+                }
+                BarKind::Memory64 => {
+                    let high = u64::from(register(at + 4)) << 32;
+                    let low = u64::from(low & !bar::MEMORY_FLAGS);
+                    (high | low, command.contains(Command::MEMORY))
+                }
+                BarKind::Rom => (
+                    (low & !bar::ROM_ENABLE).into(),
+                    command.contains(Command::MEMORY) && low & bar::ROM_ENABLE != 0,
+                ),
+            };
+            let enabled = awake && decodes && usable(spec, address);
+            Some(Self { kind: spec.kind, address, size: spec.size, enabled })
+        })
     }
 }
 

@@ -25,6 +25,8 @@
 //! }
 //! ```
 //!
+//! [`VfioUser`] is the other end: a function that some server has, as a `PciDevice` to be plugged into a bus.
+//!
 //! What a client gets:
 //!
 //! | | |
@@ -54,6 +56,7 @@
 //! - Device features, migration among them, and the commands of a server's.
 //! - Pages of hardware that is passed through ([`Layout::direct`](paraslot_pci::Layout::direct)).
 
+mod client;
 mod connection;
 mod function;
 mod irqs;
@@ -70,6 +73,7 @@ mod tests;
 mod version;
 mod wire;
 
+pub use client::{ClientError, Fault, VfioUser};
 pub use connection::End;
 pub use memory::{ClientMemory, ClientSpace, survive_lost_memory};
 pub use server::{ServeError, Server, Stop};
