@@ -79,6 +79,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("kvm-bindings", &["paraslot-vmm"]),
     ("vfio-ioctls", &["paraslot-vfio"]),
     ("vfio-bindings", &["paraslot-vfio"]),
+    ("vfio_user", &[]),
     ("acpi_tables", &["paraslot-vmm"]),
     ("io-uring", &["paraslot-backends"]),
     ("vm-device", &["paraslot-pci", "paraslot-vmm"]),

@@ -4,4 +4,5 @@ mod dma;
 mod endings;
 mod hostile;
 mod interrupts;
+mod oracle;
 mod registers;
