@@ -5,13 +5,15 @@ use paraslot_spec::ahci::PortInterrupt;
 use paraslot_spec::ahci::fis::{CONTROL_SRST, FLAG_COMMAND, RegisterH2d, TYPE_REGISTER_H2D};
 use paraslot_spec::ata::{COUNT_28_MAX, COUNT_48_MAX, command, device, error, ncq, status};
 use paraslot_spec::ata::{dsm, log::address, set_features, smart};
+use serde::{Deserialize, Serialize};
 
 use crate::disk::{Disk, MULTIPLE_MAX, Power, READY, TRIM_BLOCKS};
 use crate::log::Buffer;
 use crate::packet::Phase;
 
 /// How a command moves its data, and so how its end is reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Protocol {
     /// Native command queuing: a set device bits FIS.
     Queued,
@@ -28,7 +30,8 @@ pub(crate) enum Protocol {
 }
 
 /// What a command does when its backend operation has succeeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Then {
     Nothing,
     SetPower(Power),
@@ -39,7 +42,8 @@ pub(crate) enum Then {
 }
 
 /// The registers that a command without error returns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Output {
     pub(crate) status: u8,
     pub(crate) error: u8,
@@ -49,14 +53,37 @@ pub(crate) struct Output {
 }
 
 /// Why a command failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Failure {
     pub(crate) status: u8,
     pub(crate) error: u8,
     /// The first sector in error, where that is known.
     pub(crate) lba: Option<u64>,
     /// Causes beside TFES. With one of the fatal ones the HBA failed, not the device: no FIS comes.
+    #[serde(with = "causes")]
     pub(crate) causes: PortInterrupt,
+}
+
+/// Causes of a port's interrupt as their number.
+mod causes {
+    use paraslot_spec::ahci::PortInterrupt;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        causes: &PortInterrupt,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u32(causes.bits())
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(
+        deserializer: D,
+    ) -> Result<PortInterrupt, D::Error> {
+        let bits = u32::deserialize(deserializer)?;
+        PortInterrupt::from_bits(bits).ok_or_else(|| Error::custom("causes that there are not"))
+    }
 }
 
 impl Failure {

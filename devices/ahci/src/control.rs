@@ -1,5 +1,7 @@
 //! The ports' workers, and the owner's hand on what is at the ports.
 
+mod state;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,6 +13,7 @@ use crate::options::PortDevice;
 use crate::packet::PacketDevice;
 use crate::port::Port;
 use crate::worker::{DiskDevice, PortWorker};
+pub(crate) use state::PortState;
 
 /// How long a reset and an unplugged device wait for commands in flight; what is late is kept silent.
 const PATIENCE: Duration = Duration::from_secs(2);

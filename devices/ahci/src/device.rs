@@ -1,11 +1,13 @@
 //! The PCI function.
 
+mod state;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use paraslot_device::register::lanes;
-use paraslot_device::{Dma, DmaSpace, Host};
+use paraslot_device::{Dma, DmaSpace, Host, SavedState, StateError};
 use paraslot_pci::{
     BarKind, BarSpec, BarState, ConfigSpace, ConfigSpaceBuilder, DeviceError, Identity, Layout,
     PciDevice, ReadWindow,
@@ -164,5 +166,13 @@ impl<A: DmaSpace> PciDevice for Ahci<A> {
 
     fn resume(&mut self) -> Result<(), DeviceError> {
         self.slots.resume()
+    }
+
+    fn save(&mut self) -> Result<SavedState, StateError> {
+        self.save_state()
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        self.restore_state(state)
     }
 }

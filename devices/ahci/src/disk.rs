@@ -1,11 +1,15 @@
 //! The ATA device behind a port: its identity, its settings, and what a reset does to them.
 
+mod state;
+
 use std::sync::Arc;
 
 use paraslot_backends::block::{BlockBackend, BlockInfo, BlockOp};
 use paraslot_spec::ata::{power_mode, set_features::transfer, status};
+use serde::{Deserialize, Serialize};
 
 use crate::options::DiskOptions;
+pub(crate) use state::DiskState;
 
 /// Status of a device that is ready and has nothing to report. DSC is obsolete, and expected.
 pub(crate) const READY: u8 = status::DRDY | status::DSC;
@@ -74,7 +78,8 @@ impl Geometry {
 }
 
 /// What SET FEATURES, SET MULTIPLE MODE and the like have set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
     pub(crate) write_cache: bool,
     pub(crate) look_ahead: bool,
@@ -99,7 +104,8 @@ impl Default for Settings {
 }
 
 /// Power modes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Power {
     Active,
     Idle,
@@ -119,7 +125,8 @@ impl Power {
 }
 
 /// SMART's state. It is kept over all resets.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Smart {
     pub(crate) enabled: bool,
     pub(crate) sectors_written: u64,
@@ -127,7 +134,8 @@ pub(crate) struct Smart {
 }
 
 /// What the NCQ command error log tells of the command that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct NcqError {
     /// `None` if the command that failed was not a queued one.
     pub(crate) tag: Option<u8>,

@@ -132,6 +132,26 @@ impl Irq {
         generic.finish_reset();
     }
 
+    /// GHC.IE and IS.
+    pub(crate) fn saved(&self) -> (bool, u32) {
+        let generic = lock(&self.generic);
+        let enabled = generic.bank.get(host::GHC) & Ghc::IE.bits() != 0;
+        (enabled, generic.bank.get(host::IS))
+    }
+
+    /// Takes GHC.IE and IS over, and which ports assert their interrupts or have not finished an HBA
+    /// reset. What was to be sent has been.
+    pub(crate) fn restore(&self, enabled: bool, pending: u32, asserting: u32, resetting: u32) {
+        let mut generic = lock(&self.generic);
+        let mut control = Ghc::AE;
+        control.set(Ghc::IE, enabled);
+        control.set(Ghc::HR, resetting != 0);
+        (generic.asserting, generic.resetting) = (asserting, resetting);
+        generic.bank.set(host::IS, pending);
+        generic.bank.set(host::GHC, control.bits());
+        self.signal(&mut generic, false);
+    }
+
     /// Forgets everything, an HBA reset under way included.
     fn power_on(&self) {
         let mut generic = lock(&self.generic);
@@ -152,7 +172,7 @@ impl Generic {
     }
 }
 
-fn bit(port: u32) -> u32 {
+pub(crate) fn bit(port: u32) -> u32 {
     1u32.checked_shl(port).unwrap_or(0)
 }
 

@@ -60,6 +60,13 @@
 //! reset is acknowledged, no data lands in guest memory any more. A command packet that a stop or
 //! reset has overtaken is aborted, so that with a backend that can cancel this is soon.
 //!
+//! # Saved state
+//! While it is paused, nothing is with a backend, so what is saved is the registers, what hosts have set in
+//! the devices (an error that is to be read from a log, sense data that is kept, and the logical unit's
+//! [state](paraslot_scsi::BusState) among it), and commands that ended while bus mastering was off. What
+//! was issued and not fetched stays in PxCI. A disk has the sectors that the guest knows of until its next
+//! hardware reset, whatever the image has.
+//!
 //! # What it has
 //! - 1 to 32 ports, 32 command slots, 64-bit addresses, native command queuing, 6 Gb/s, command list
 //!   override, AHCI mode only (GHC.AE is always set).

@@ -3,9 +3,10 @@
 
 mod identify;
 mod phase;
+mod state;
 
 use paraslot_device::dma::Direction;
-use paraslot_device::{DeviceError, DmaSpace, Memory, Progress, Sources};
+use paraslot_device::{DeviceError, DmaSpace, Memory, Progress, Sources, StateError};
 use paraslot_scsi::{
     Address, Attribute, Bus, BusOptions, Cdb, Command as ScsiCommand, Completion, Function,
     Initiator, Lane, Outcome, Status,
@@ -24,6 +25,7 @@ use crate::prdt::{PrdError, gather_all};
 use crate::worker::{Attached, Command, Commands, End, Fetched, bit, gather_for, place};
 use identify::Identity;
 pub(crate) use phase::Phase;
+pub(crate) use state::PacketState;
 
 /// Where the drive is on the bus that it has for itself.
 const DRIVE: Address = Address { target: 0, lun: 0 };
@@ -209,6 +211,25 @@ impl Attached for PacketDevice {
     /// There are no queued commands: what looks like one is aborted.
     fn is_queued(_fis: &RegisterH2d) -> bool {
         false
+    }
+
+    type Saved = PacketState;
+
+    fn save(&self) -> Result<PacketState, StateError> {
+        self.saved()
+    }
+
+    fn check(&self, saved: &PacketState) -> Result<(), StateError> {
+        self.would_take(saved)
+    }
+
+    fn restore(&mut self, saved: PacketState) -> Result<(), StateError> {
+        self.take_over(saved)
+    }
+
+    fn has(&self, protocol: Protocol, then: Then) -> bool {
+        then == Then::Nothing
+            && matches!(protocol, Protocol::NonData | Protocol::PioIn(512) | Protocol::Packet(_))
     }
 
     fn sources(&self) -> Sources {

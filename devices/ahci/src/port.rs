@@ -1,6 +1,8 @@
 //! A port's registers: what the guest's writes do (AHCI 1.3.1, 3.3 and 5.3), and what the port and
 //! its worker tell each other.
 
+mod saved;
+
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -11,6 +13,7 @@ use paraslot_spec::ata::status;
 
 use crate::hba::{Irq, lock};
 use crate::registers::{Bank, PORT, TFD_NO_DEVICE, derived, find};
+pub(crate) use saved::PortRegisters;
 
 /// One port.
 pub(crate) struct Port {

@@ -20,7 +20,7 @@ pub(crate) const CAP: u32 =
 pub(crate) const TFD_NO_DEVICE: u32 = 0x7f;
 
 /// Interrupt causes that this HBA can latch; the derived ones follow PxSERR.
-const CAUSES: PortInterrupt = PortInterrupt::DHRS
+pub(crate) const CAUSES: PortInterrupt = PortInterrupt::DHRS
     .union(PortInterrupt::PSS)
     .union(PortInterrupt::SDBS)
     .union(PortInterrupt::DPS)

@@ -10,6 +10,7 @@
 mod attached;
 mod disk;
 mod finish;
+mod saved;
 mod start;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use paraslot_device::{Dma, DmaSpace, Memory, Progress, Source, Worker};
 use paraslot_spec::ahci::fis::RegisterH2d;
 use paraslot_spec::ahci::{MAX_SLOTS, PortCommand, port};
 use paraslot_spec::ata::status;
+use serde::{Deserialize, Serialize};
 
 use crate::command::{Failure, Output, Protocol, Then};
 use crate::disk::READY;
@@ -26,6 +28,7 @@ use crate::port::{Port, State};
 
 pub(crate) use attached::Attached;
 pub(crate) use disk::DiskDevice;
+pub(crate) use saved::CommandState;
 pub(crate) use start::{Fetched, gather_for};
 
 /// PRD entries of the commands in flight above which no further command is taken. One command may
@@ -83,7 +86,8 @@ pub(crate) struct Command {
 }
 
 /// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum End {
     /// As asked, and the registers are as the command set them.
     Success,

@@ -7,11 +7,13 @@ use paraslot_spec::ahci::fis::{
 };
 use paraslot_spec::ata::packet::{BYTE_COUNT_MAX, LEN, features, reason};
 use paraslot_spec::ata::status;
+use serde::{Deserialize, Serialize};
 
 use crate::disk::READY;
 
 /// The way of the data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Phase {
     to_host: bool,
     /// Most bytes at a time, if it goes by PIO.

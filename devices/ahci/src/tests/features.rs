@@ -20,7 +20,7 @@ fn identify_says_what_the_disk_is() {
     options.world_wide_name = Some(0x5001_2345_6789_abcd);
     let executor = ManualExecutor::new();
     let (ahci, memory, interrupts) = build(Options::new([options]), Arc::new(executor.clone()));
-    let mut machine = Machine { ahci, memory, executor, interrupts };
+    let mut machine = Machine::around((ahci, memory, interrupts), executor);
     enable(&mut machine.ahci);
     machine.start();
     let words = machine.identify();

@@ -11,13 +11,16 @@ mod prdt;
 mod random;
 mod registers;
 mod reset;
+mod saved;
 mod threads;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use paraslot_backends::block::{BlockBackend, MemoryBackend, MemoryOptions};
-use paraslot_device::{Executor, Host, IntxLine, ManualExecutor, MsiMessage, MsiSink, SharedPage};
+use paraslot_device::{
+    Executor, Host, IntxLine, ManualExecutor, MsiMessage, MsiSink, SavedState, SharedPage,
+};
 use paraslot_pci::PciDevice;
 use paraslot_spec::ahci::fis::{RegisterD2h, RegisterH2d};
 use paraslot_spec::ahci::{
@@ -123,6 +126,21 @@ struct Machine {
     memory: Space,
     executor: ManualExecutor,
     interrupts: Arc<Interrupts>,
+    /// Register accesses so far, and what is to happen before which.
+    accesses: usize,
+    before: Option<(usize, Event)>,
+    /// The HBA's state before each, if it is wanted.
+    states: Option<Vec<SavedState>>,
+}
+
+/// What happens to a machine while it is used.
+#[derive(Clone)]
+enum Event {
+    Pause,
+    /// The HBA is saved and restored in another one, which is built like this.
+    Move(Arc<dyn Fn() -> Options>),
+    /// The other one goes on with this state instead.
+    Restore(Arc<dyn Fn() -> Options>, String),
 }
 
 fn memory_backend(options: MemoryOptions) -> MemoryBackend {
@@ -170,20 +188,26 @@ fn enable(ahci: &mut Ahci<Space>) {
     write_config(ahci, pci::header::COMMAND, command.bits());
 }
 
-fn enable_msi(ahci: &mut Ahci<Space>) {
+/// Where the capability `id` is.
+fn capability(ahci: &mut Ahci<Space>, id: u8) -> u16 {
     let mut byte = [0];
     ahci.config_read(pci::header::CAPABILITIES, &mut byte);
     loop {
         let at = u16::from(byte[0]);
-        assert_ne!(at, 0, "no MSI capability");
+        assert_ne!(at, 0, "no capability {id:#x}");
         let mut capability = [0; 2];
         ahci.config_read(at, &mut capability);
-        if capability[0] == pci::capability::MSI {
-            ahci.config_write(at + pci::msi::ADDRESS, &0xfee0_0000u32.to_le_bytes());
-            return write_config(ahci, at + pci::msi::CONTROL, pci::msi::ENABLE);
+        if capability[0] == id {
+            return at;
         }
         byte[0] = capability[1];
     }
+}
+
+fn enable_msi(ahci: &mut Ahci<Space>) {
+    let at = capability(ahci, pci::capability::MSI);
+    ahci.config_write(at + pci::msi::ADDRESS, &0xfee0_0000u32.to_le_bytes());
+    write_config(ahci, at + pci::msi::CONTROL, pci::msi::ENABLE);
 }
 
 impl Machine {
@@ -195,8 +219,17 @@ impl Machine {
     /// The same, of any kind.
     fn of(options: Options) -> Self {
         let executor = ManualExecutor::new();
-        let (ahci, memory, interrupts) = build(options, Arc::new(executor.clone()));
-        Self { ahci, memory, executor, interrupts }
+        let parts = build(options, Arc::new(executor.clone()));
+        Self::around(parts, executor)
+    }
+
+    /// The same, of what was built.
+    fn around(
+        (ahci, memory, interrupts): (Ahci<Space>, Space, Arc<Interrupts>),
+        executor: ManualExecutor,
+    ) -> Self {
+        let (accesses, before, states) = (0, None, None);
+        Self { ahci, memory, executor, interrupts, accesses, before, states }
     }
 
     /// A machine whose driver is ready to issue commands, with INTx.
@@ -229,13 +262,34 @@ impl Machine {
         self.command_on(PortCommand::ST);
     }
 
+    /// Counts a register access, before which something may happen.
+    fn accessed(&mut self) {
+        let at = self.accesses;
+        self.accesses += 1;
+        match self.before.take_if(|(before, _)| *before == at) {
+            None => {}
+            Some((_, Event::Pause)) => {
+                self.ahci.pause().unwrap();
+                self.ahci.resume().unwrap();
+            }
+            Some((_, Event::Move(build))) => self.move_to(build()),
+            Some((_, Event::Restore(build, text))) => self.go_on_with(build(), &text),
+        }
+        if let Some(mut states) = self.states.take() {
+            states.push(self.snapshot());
+            self.states = Some(states);
+        }
+    }
+
     fn read(&mut self, offset: u32) -> u32 {
+        self.accessed();
         let mut data = [0; 4];
         self.ahci.bar_read(ABAR, offset.into(), &mut data);
         u32::from_le_bytes(data)
     }
 
     fn write(&mut self, offset: u32, value: u32) {
+        self.accessed();
         self.ahci.bar_write(ABAR, offset.into(), &value.to_le_bytes());
     }
 

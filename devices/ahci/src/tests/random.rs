@@ -8,7 +8,7 @@ use super::packet::{disc, drive, options};
 use super::*;
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Write { offset: u64, data: Vec<u8> },
     Read { offset: u64, len: usize },
     Port { register: u32, value: u32 },
@@ -91,7 +91,7 @@ fn any_cdb() -> impl Strategy<Value = [u8; 12]> {
 }
 
 /// Anything that a guest and its host do with a port that has a disk, or a packet device.
-fn any_step(packet: bool) -> impl Strategy<Value = Step> {
+pub(super) fn any_step(packet: bool) -> impl Strategy<Value = Step> {
     let command = if packet { any_packet().boxed() } else { any_command().boxed() };
     let registers: Vec<u32> = crate::registers::PORT.iter().map(|r| r.offset).collect();
     let value = prop_oneof![
@@ -212,7 +212,11 @@ proptest! {
 }
 
 /// Does all of it, and resets the HBA, which makes all good, and is quiet.
-fn survive(machine: &mut Machine, gate: &Gate, steps: Vec<Step>) -> Result<(), TestCaseError> {
+pub(super) fn survive(
+    machine: &mut Machine,
+    gate: &Gate,
+    steps: Vec<Step>,
+) -> Result<(), TestCaseError> {
     for step in steps {
         perform(machine, gate, step);
         let page = machine.ahci.layout().windows[0].page.clone();

@@ -25,7 +25,7 @@ fn every_command_completes() {
         let options = ThreadOptions { busy_poll, ..ThreadOptions::default() };
         let executor = Arc::new(ThreadExecutor::new("ahci-test", &options).unwrap());
         let (ahci, memory, interrupts) = build(Options::new([disk(numbered())]), executor.clone());
-        let mut machine = Machine { ahci, memory, executor: ManualExecutor::new(), interrupts };
+        let mut machine = Machine::around((ahci, memory, interrupts), ManualExecutor::new());
         enable(&mut machine.ahci);
         machine.write(host::GHC, Ghc::IE.bits());
         machine.set(port::CLB, LIST as u32);
@@ -70,7 +70,7 @@ fn every_packet_completes() {
         let thread_options = ThreadOptions { busy_poll, ..ThreadOptions::default() };
         let executor = Arc::new(ThreadExecutor::new("ahci-test", &thread_options).unwrap());
         let (ahci, memory, interrupts) = build(options(unit.clone()), executor.clone());
-        let mut machine = Machine { ahci, memory, executor: ManualExecutor::new(), interrupts };
+        let mut machine = Machine::around((ahci, memory, interrupts), ManualExecutor::new());
         enable(&mut machine.ahci);
         machine.set(port::CLB, LIST as u32);
         machine.set(port::FB, FIS as u32);

@@ -1,11 +1,11 @@
 //! What the port's worker asks of the device at the other end of the link.
 
-use paraslot_device::{DmaSpace, Memory, Progress, Sources};
+use paraslot_device::{DmaSpace, Memory, Progress, Sources, StateError};
 use paraslot_spec::ahci::fis::RegisterH2d;
 
 use super::start::Fetched;
 use super::{Command, Commands};
-use crate::command::{Failure, Output, Then};
+use crate::command::{Failure, Output, Protocol, Then};
 
 /// A device, with its way to what it stores. The worker does for it all that has to do with slots,
 /// registers and FISes.
@@ -17,6 +17,22 @@ pub(crate) trait Attached: Send + 'static {
 
     /// Whether a command is a queued one, which decides how its end is reported, whatever it is.
     fn is_queued(fis: &RegisterH2d) -> bool;
+
+    /// Its state, apart from commands.
+    type Saved;
+
+    /// # Errors
+    /// When it has a command.
+    fn save(&self) -> Result<Self::Saved, StateError>;
+
+    /// Whether it would take `saved`.
+    fn check(&self, saved: &Self::Saved) -> Result<(), StateError>;
+
+    /// Takes over what was saved, and checked, when it has no command.
+    fn restore(&mut self, saved: Self::Saved) -> Result<(), StateError>;
+
+    /// Whether there is a command that moves its data like this, and does `then` at its end.
+    fn has(&self, protocol: Protocol, then: Then) -> bool;
 
     /// What wakes the worker.
     fn sources(&self) -> Sources;

@@ -2,14 +2,14 @@
 
 use paraslot_backends::block::{BlockCompletion, BlockError, BlockOp, BlockQueue, BlockRequest};
 use paraslot_device::dma::Direction;
-use paraslot_device::{DeviceError, DmaBuffers, DmaSpace, Memory, Progress, Sources};
+use paraslot_device::{DeviceError, DmaBuffers, DmaSpace, Memory, Progress, Sources, StateError};
 use paraslot_spec::ahci::fis::RegisterH2d;
 use paraslot_spec::ahci::{PortInterrupt, SIGNATURE_ATA};
 use paraslot_spec::ata::{SECTOR, dsm, error, status};
 
 use super::{Attached, Command, Commands, End, Fetched, bit, gather_for, place};
 use crate::command::{Action, Failure, Output, Protocol, SIGNATURE, Then, is_queued};
-use crate::disk::{Disk, NcqError, READY, TRIM_BLOCKS, Trim};
+use crate::disk::{Disk, DiskState, NcqError, READY, TRIM_BLOCKS, Trim};
 use crate::log::{Buffer, MOST_PAGES};
 use crate::options::DiskOptions;
 
@@ -133,6 +133,34 @@ impl Attached for DiskDevice {
 
     fn is_queued(fis: &RegisterH2d) -> bool {
         is_queued(fis)
+    }
+
+    type Saved = DiskState;
+
+    fn save(&self) -> Result<DiskState, StateError> {
+        // Nothing is at the backend, so that nothing is left to be trimmed.
+        let Self { disk, queue: _, trim: _, completions: _ } = self;
+        Ok(disk.save())
+    }
+
+    fn check(&self, saved: &DiskState) -> Result<(), StateError> {
+        self.disk.check(saved)
+    }
+
+    fn restore(&mut self, saved: DiskState) -> Result<(), StateError> {
+        self.disk.restore(saved);
+        Ok(())
+    }
+
+    fn has(&self, protocol: Protocol, then: Then) -> bool {
+        if then == Then::DisableWriteCache && !self.disk.geometry.volatile_cache {
+            return false;
+        }
+        match protocol {
+            Protocol::PioIn(block) => block != 0,
+            Protocol::Packet(_) => false,
+            Protocol::Queued | Protocol::Dma | Protocol::PioOut | Protocol::NonData => true,
+        }
     }
 
     fn sources(&self) -> Sources {

@@ -48,17 +48,17 @@ fn machine(medium: impl BlockBackend + 'static) -> Machine {
 }
 
 /// PACKET by DMA.
-fn by_dma() -> RegisterH2d {
+pub(super) fn by_dma() -> RegisterH2d {
     RegisterH2d { features: features::DMA, ..RegisterH2d::command(command::PACKET) }
 }
 
 /// PACKET by PIO, at most `limit` bytes at a time.
-fn by_pio(limit: u16) -> RegisterH2d {
+pub(super) fn by_pio(limit: u16) -> RegisterH2d {
     let [low, high] = limit.to_le_bytes();
     RegisterH2d { lba: [0, low, high], ..RegisterH2d::command(command::PACKET) }
 }
 
-fn read_10(block: u32, count: u16) -> [u8; 10] {
+pub(super) fn read_10(block: u32, count: u16) -> [u8; 10] {
     let mut cdb = [0; 10];
     cdb[0] = opcode::READ_10;
     cdb[2..6].copy_from_slice(&block.to_be_bytes());
@@ -67,7 +67,7 @@ fn read_10(block: u32, count: u16) -> [u8; 10] {
 }
 
 impl Machine {
-    fn prepare_packet(&self, slot: u32, fis: &RegisterH2d, cdb: &[u8], prds: &[Prd]) {
+    pub(super) fn prepare_packet(&self, slot: u32, fis: &RegisterH2d, cdb: &[u8], prds: &[Prd]) {
         self.prepare(slot, fis, prds, header::ATAPI | header::PREFETCHABLE);
         let mut bytes = [0; 16];
         bytes[..cdb.len()].copy_from_slice(cdb);
