@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use paraslot_ahci::{Ahci, DiskOptions};
 use paraslot_backends::block::testing::{Event, Log, RecordingBackend};
 use paraslot_backends::block::{BlockBackend, MemoryBackend};
 use paraslot_drivers::workload::run;
@@ -18,7 +19,7 @@ use crate::{fingerprint, stepped};
 
 const SLOT: Bdf = Bdf::root(3);
 const CAPACITY: u64 = 1 << 20;
-const DISKS: [Device; 2] = [Device::VirtioBlk, Device::Pvscsi];
+const DISKS: [Device; 3] = [Device::VirtioBlk, Device::Pvscsi, Device::Ahci];
 
 /// A job of a few batches, with requests in flight most of the time.
 fn job(device: Device, access: Access, completion: Completion) -> DiskJob {
@@ -71,6 +72,10 @@ pub(crate) fn build(device: Device, machine: &InProcess, backend: Arc<dyn BlockB
             }
             Device::Pvscsi => {
                 Box::new(Pvscsi::new(one_disk(backend), Default::default(), host).unwrap())
+            }
+            Device::Ahci => {
+                let options = paraslot_ahci::Options::new([DiskOptions::new(backend)]);
+                Box::new(Ahci::new(options, host).unwrap())
             }
             other => panic!("{other} is no disk"),
         }
