@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use paraslot_backends::net::{NetBackend, Offloads};
 use paraslot_device::register::lanes;
-use paraslot_device::{Dma, DmaSpace, Doorbell, Host, Runner, SavedState, StateError};
+use paraslot_device::{Clock, Dma, DmaSpace, Doorbell, Host, Runner, SavedState, StateError};
 use paraslot_pci::{
     BarKind, BarSpec, BarState, ConfigSpace, ConfigSpaceBuilder, DeviceError, Identity, Layout,
     MsixLayout, PciDevice,
@@ -17,6 +17,7 @@ use paraslot_spec::vmxnet3::{
     PT_BAR_SIZE, REVISION_1, REVISION_ID, VD_BAR, VD_BAR_SIZE,
 };
 
+use crate::clock::Aged;
 use crate::irq::Scheme;
 use crate::lane::LaneWorker;
 use crate::options::Options;
@@ -123,6 +124,7 @@ impl<A: DmaSpace> Vmxnet3<A> {
         }
         let config = builder.build(msi, intx);
         let dma = Dma::new(memory, config.bus_master());
+        let clock: Arc<dyn Clock> = Arc::new(Aged(clock));
 
         backend.set_receive_offloads(Offloads::empty()).map_err(DeviceError::Backend)?;
         backend.set_queues(1).map_err(DeviceError::Backend)?;

@@ -89,8 +89,7 @@
 //! read it: features, filters, hash key and table are carried, and not read again. Packets are taken
 //! whole, so of each is either sent, with its completion written, or still in its ring. A frame that waits
 //! for buffers goes along, as do interrupts that are masked or held back, the latter for as long as they
-//! had left when the adapter was paused, counted from its restoration (10 ms longer at most, if the clock
-//! there has just begun); none is lost.
+//! had left when the adapter was paused, counted from its restoration; none is lost.
 //!
 //! What is not in it: frames that the backend has, on either side, and [`Control::statistics`], which are
 //! those of the adapter here. An adapter with another permanent address, another number of workers
@@ -124,6 +123,7 @@
 
 mod access;
 mod activate;
+mod clock;
 mod command;
 mod device;
 mod filter;

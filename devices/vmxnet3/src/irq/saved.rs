@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::policy::{MOST_APART, STATIC_LIMIT};
 use super::{Irq, Policy, Vector, Work, bit};
+use crate::clock::WHILE;
 use crate::save::{elapsed, is_default, require};
 use crate::shared::lock;
 
@@ -135,7 +136,8 @@ impl VectorState {
         let before = |nanoseconds: u64, most: Duration| {
             let elapsed = Duration::from_nanos(nanoseconds);
             require(elapsed <= most, "an interrupt is of longer ago than matters")?;
-            // A clock that is younger than this makes it wait a little longer.
+            const { assert!(MOST_APART.as_nanos() <= WHILE.as_nanos()) };
+            const { assert!(STATIC_LIMIT.as_nanos() <= WHILE.as_nanos()) };
             Ok::<_, StateError>(now.saturating_sub(elapsed))
         };
         vector.last = last.map(|last| before(last, MOST_APART)).transpose()?;

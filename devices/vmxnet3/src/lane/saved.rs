@@ -11,6 +11,7 @@ use paraslot_spec::vmxnet3::MAX_TX_QUEUES;
 use serde::{Deserialize, Serialize};
 
 use super::{LOOK_FIRST, LOOK_LAST, Lane, LaneWorker, PATIENCE, Starving};
+use crate::clock::WHILE;
 use crate::receive::{Arrival, ArrivalState};
 use crate::save::{elapsed, is_default, require};
 use crate::state::Active;
@@ -117,6 +118,7 @@ impl StarvingState {
         let known = std::iter::successors(Some(LOOK_FIRST), doubled).any(|one| one == pause);
         let right = known && since <= PATIENCE && next <= pause;
         require(right, "a worker looks for buffers at impossible times")?;
+        const { assert!(PATIENCE.as_nanos() <= WHILE.as_nanos()) };
         Ok(Starving { since: now.saturating_sub(since), next: now.saturating_add(next), pause })
     }
 }

@@ -8,16 +8,13 @@ mod script;
 
 use paraslot_device::{SavedState, StateError};
 
-use self::script::{SCRIPT, setups};
+use self::script::{NOTES, SCRIPT, setups};
 use super::*;
 
 /// A machine whose adapter is about to be switched on, and the adapter's backend.
 fn unplugged(setup: &Setup) -> (Machine, ScriptedNet) {
     let (backend, host) = ScriptedNet::new(setup.queues);
-    let machine = Machine::on(setup.clone(), backend.clone(), host);
-    // A clock that has never run tells of no time before.
-    machine.clock.advance(Duration::from_secs(1));
-    (machine, backend)
+    (Machine::on(setup.clone(), backend.clone(), host), backend)
 }
 
 /// Saves the adapter, by way of text.
@@ -81,7 +78,7 @@ fn look(machine: &mut Machine) -> Seen {
 }
 
 /// Runs the script; before step `cut` the adapter is paused, and if `change` another takes over.
-fn run(setup: &Setup, cut: usize, change: bool) -> (Vec<Seen>, Vec<u8>) {
+fn run(setup: &Setup, cut: usize, change: bool) -> (Vec<Seen>, [Vec<u8>; 3]) {
     let (mut machine, backend) = unplugged(setup);
     let mut seen = Vec::new();
     for (index, step) in SCRIPT.iter().enumerate() {
@@ -96,7 +93,13 @@ fn run(setup: &Setup, cut: usize, change: bool) -> (Vec<Seen>, Vec<u8>) {
         step(&mut machine);
         seen.push(look(&mut machine));
     }
-    (seen, machine.bytes(0, MEMORY))
+    (seen, contents(&machine))
+}
+
+/// All of guest memory that the script's driver has a use for.
+fn contents(machine: &Machine) -> [Vec<u8>; 3] {
+    let areas = [(0, NOTES + 0x1000), (TX_DATA, 0x1000), (RX_DATA, 2 * RX_AREA)];
+    areas.map(|(at, len)| machine.bytes(at, len as usize))
 }
 
 #[test]

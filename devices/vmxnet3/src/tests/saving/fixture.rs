@@ -32,7 +32,7 @@ fn a_state_of_version_1_is_taken_over() {
         seen.push(look(&mut machine));
     }
     assert_eq!(seen, stayed);
-    assert!(machine.bytes(0, MEMORY) == memory, "memory");
+    assert!(contents(&machine) == memory, "memory");
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub(super) fn setups() -> [Setup; 3] {
 }
 
 /// Where the driver keeps what it has read, for the memories to be compared: how many, and the values.
-const NOTES: u64 = 0x9_0000;
+pub(super) const NOTES: u64 = 0x9_0000;
 
 fn note(machine: &mut Machine, value: u32) {
     let count = machine.bytes(NOTES, 4).try_into().map(u32::from_le_bytes).unwrap() + 1;
