@@ -1,5 +1,6 @@
 //! Network adapters in the middle of a job.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,6 +10,7 @@ use paraslot_backends::net::{
 };
 use paraslot_device::{Progress, Sources};
 use paraslot_drivers::workload::run;
+use paraslot_e1000::E1000;
 use paraslot_pci::{Bdf, PciDevice};
 use paraslot_protocol::traffic::{Flow, NUMBER, UDP_HEADERS};
 use paraslot_protocol::{Completion, Device, NetJob, Outcome, Status, Traffic};
@@ -22,7 +24,9 @@ use paraslot_vmm::in_process::{InProcess, Machine, Run};
 use crate::{MEMORY, fingerprint};
 
 const SLOT: Bdf = Bdf::root(3);
-const NETWORKS: [Device; 1] = [Device::VirtioNet];
+/// Operations that a job has at most once its adapter is set up.
+const JOB: u64 = 100;
+const NETWORKS: [Device; 2] = [Device::VirtioNet, Device::E1000];
 
 /// Builds the adapter that `device` names, time and again, at one port.
 pub(crate) fn build(device: Device, machine: &InProcess, port: Arc<dyn NetBackend>) -> Build {
@@ -35,6 +39,11 @@ pub(crate) fn build(device: Device, machine: &InProcess, port: Arc<dyn NetBacken
                     paraslot_virtio_net::Options { mac: HERE, clock, ..Default::default() };
                 let adapter = VirtioNet::new(port, &options).unwrap();
                 Box::new(VirtioPci::new(adapter, host).unwrap())
+            }
+            Device::E1000 => {
+                let options =
+                    paraslot_e1000::Options { clock, ..paraslot_e1000::Options::new(HERE) };
+                Box::new(E1000::new(port, options, host).unwrap())
             }
             other => panic!("{other} is no network adapter"),
         }
@@ -207,11 +216,15 @@ fn course(job: NetJob, moves: Moves) -> Course {
 /// Lost doorbells and interrupts: crosvm 078ef31b7, CH 3e3008f36, OV d31d6641d, FC 5958.
 #[test]
 fn an_adapter_moves_before_any_operation_and_nobody_notices() {
+    let mut set_up = BTreeSet::new();
     for job in jobs() {
         let count = course(job, Moves::PauseBefore(u64::MAX)).operations;
         println!("{job}: {count} operations");
         assert!(count > 20);
-        for index in 0..count {
+        // Every job of a device is set up in the same way.
+        let first =
+            if set_up.insert(job.device.to_string()) { 0 } else { count.saturating_sub(JOB) };
+        for index in first..count {
             let paused = course(job, Moves::PauseBefore(index));
             let moved = course(job, Moves::Before(index));
             let context = format!("{job}, before operation {index}");
