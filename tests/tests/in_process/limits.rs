@@ -1,20 +1,25 @@
-//! Disks whose backend keeps to a limit, which no device knows of.
+//! Disks and networks that keep to a limit, which no device knows of.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use paraslot_backends::block::LimitedBackend;
 use paraslot_backends::limit::{Limiter, Rate, Rates};
+use paraslot_backends::net::LimitedNet;
 use paraslot_device::ManualClock;
 use paraslot_drivers::ahci::{Ahci, AhciOptions};
 use paraslot_drivers::pvscsi::{self, Pvscsi};
 use paraslot_drivers::virtio_blk::{Options, VirtioBlk};
 use paraslot_drivers::virtio_scsi::{self, VirtioScsi};
-use paraslot_drivers::{Completions, Disk, Error};
+use paraslot_drivers::{Completions, Disk, Error, Nic, Platform, Task};
+use paraslot_drivers::{e1000, virtio_net, vmxnet3};
 use paraslot_protocol::Device;
+use paraslot_tests::port::Port;
 use paraslot_vmm::in_process::{InProcess, Machine, Run};
 
 use crate::machine::*;
+use crate::net::{INWARD, OUTWARD, adapter, finished, wait_until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -33,9 +38,7 @@ fn check<'p, D: Disk>(
 ) {
     let Limited { platform, limiter, clock } = limited;
     let mut driver = Driver::new(platform, new(platform), false);
-    let number = |value| std::num::NonZeroU64::new(value).unwrap();
-    let rate = Some(Rate { per_second: number(1), burst: number(2) });
-    limiter.set(Rates { operations: rate, ..Rates::default() });
+    limiter.set(slow());
     let idle = |driver: &mut Driver<'_, D>| {
         platform.settle();
         let mut completions = Completions::new();
@@ -72,11 +75,22 @@ fn check<'p, D: Disk>(
     driver.good(4096, paraslot_drivers::Op::Read(&regions[1]));
 }
 
+/// One in a second, two at once after a pause.
+fn slow() -> Rates {
+    let number = |value| NonZeroU64::new(value).unwrap();
+    let operations = Some(Rate { per_second: number(1), burst: number(2) });
+    Rates { operations, ..Rates::default() }
+}
+
+/// Machines whose workers have their turn only when the test says so: a thread may look at the clock before
+/// or after it is moved.
+fn stepped_machines() -> impl Iterator<Item = (&'static str, Machine)> {
+    machines().into_iter().filter(|(_, machine)| matches!(machine.run, Run::Stepped(_)))
+}
+
 #[test]
 fn limits_hold_requests_back_but_no_reset() {
-    // A thread may look at the clock before or after it is moved.
-    let stepped = |(_, machine): &(_, Machine)| matches!(machine.run, Run::Stepped(_));
-    for (name, machine) in machines().into_iter().filter(stepped) {
+    for (name, machine) in stepped_machines() {
         println!("{name}");
         for device in DISKS {
             println!("{device}");
@@ -93,6 +107,78 @@ fn limits_hold_requests_back_but_no_reset() {
                 // Its reset aborts commands, and what is held then never goes.
                 Device::Pvscsi => check(&limited, 0, |p| Pvscsi::new(p, pvscsi::Options::new(8))),
                 _ => check(&limited, 3, |p| Ahci::new(p, AhciOptions::default())),
+            }
+        }
+    }
+}
+
+/// Of the frames of each way two go at once, then one each second, until the limit is lifted.
+fn check_nic<'p, N: Nic>(
+    (platform, port): (&'p InProcess, &Port),
+    limits: &[Arc<Limiter>; 2],
+    clock: &ManualClock,
+    new: impl Fn(&'p InProcess) -> Result<N, Error>,
+) {
+    let mut nic = new(platform).unwrap();
+    wait_until(platform, || nic.link_up());
+    limits.iter().for_each(|limit| limit.set(slow()));
+    let frame = finished(OUTWARD, 1, 300);
+    let region = platform.allocate(nic.headroom() + frame.len()).unwrap();
+    region.copy_in(nic.headroom(), &frame);
+    for tag in 0..7 {
+        nic.transmit(tag, &region, frame.len(), Task::None).unwrap();
+        port.deliver(&finished(INWARD, tag.into(), 300));
+    }
+    nic.kick().unwrap();
+    let mut moved = || {
+        let mut received = 0;
+        // Time passes for the driver, but not for the limits.
+        for _ in 0..20 {
+            platform.relax();
+            received += nic.receive(u16::MAX, |_| ()).unwrap();
+        }
+        (port.take_sent().len(), received)
+    };
+    assert_eq!(moved(), (2, 2));
+    for _ in 0..2 {
+        assert_eq!(moved(), (0, 0));
+        clock.advance(SECOND);
+        assert_eq!(moved(), (1, 1));
+    }
+    limits[0].set(Rates::default());
+    assert_eq!(moved(), (3, 0));
+    limits[1].set(Rates::default());
+    assert_eq!(moved(), (0, 3));
+    assert!(limits.iter().all(|limit| limit.delayed() != 0));
+}
+
+#[test]
+fn limits_hold_frames_back() {
+    for (name, machine) in stepped_machines() {
+        println!("{name}");
+        for device in [Device::VirtioNet, Device::E1000, Device::Vmxnet3] {
+            println!("{device}");
+            let clock = ManualClock::new();
+            let limits =
+                [(); 2].map(|()| Arc::new(Limiter::new(Arc::new(clock.clone()), Rates::default())));
+            let [sent, received] = limits.clone();
+            let port = Port::new(1);
+            let limited = LimitedNet::new(port.clone(), sent, received);
+            let platform = adapter(device, &machine, Arc::new(limited));
+            let both = (&platform, &port);
+            match device {
+                Device::VirtioNet => {
+                    let options = virtio_net::Options::new();
+                    check_nic(both, &limits, &clock, |p| virtio_net::VirtioNet::new(p, options));
+                }
+                Device::E1000 => {
+                    let options = e1000::Options::default();
+                    check_nic(both, &limits, &clock, |p| e1000::E1000::new(p, options));
+                }
+                _ => {
+                    let options = vmxnet3::Options::new();
+                    check_nic(both, &limits, &clock, |p| vmxnet3::Vmxnet3::new(p, options));
+                }
             }
         }
     }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::thread;
 
 use paraslot_backends::block::testing::{Gate, GatedBackend};
-use paraslot_device::Host;
 use paraslot_drivers::ahci::{Ahci, AhciOptions};
 use paraslot_drivers::pvscsi::{self, Pvscsi};
 use paraslot_drivers::virtio_blk::{Options, VirtioBlk};
@@ -13,11 +12,10 @@ use paraslot_drivers::{Completions, Disk, DmaRegion, Error, Nic, Platform, Task}
 use paraslot_drivers::{e1000, virtio_net, vmxnet3};
 use paraslot_protocol::Device;
 use paraslot_tests::port::{Fate, Port};
-use paraslot_virtio_pci::VirtioPci;
 use paraslot_vmm::in_process::{InProcess, Machine, Run};
 
 use crate::machine::*;
-use crate::net::{INWARD, MAC, OUTWARD, finished, wait_until};
+use crate::net::{INWARD, OUTWARD, adapter, finished, wait_until};
 
 fn mark(regions: &[DmaRegion]) {
     regions.iter().for_each(|region| region.fill_pattern(0, 4096, 5, 0));
@@ -131,31 +129,19 @@ fn check_nic<'p, N: Nic>(
 fn adapters_are_taken_away() {
     for (name, machine) in machines() {
         println!("{name}");
-        let prepared = || {
-            let platform = InProcess::new(&machine).unwrap();
-            let host: Host<_> = platform.host(SLOT);
-            let clock = platform.clock();
-            (platform, Port::new(1), host, clock)
-        };
-        let (platform, port, host, clock) = prepared();
-        let options = paraslot_virtio_net::Options { mac: MAC, clock, ..Default::default() };
-        let device = paraslot_virtio_net::VirtioNet::new(Arc::new(port.clone()), &options).unwrap();
-        platform.plug(SLOT, VirtioPci::new(device, host).unwrap()).unwrap();
-        let options = virtio_net::Options::new();
-        check_nic((&platform, &port), |p| virtio_net::VirtioNet::new(p, options));
-
-        let (platform, port, host, clock) = prepared();
-        let options = paraslot_e1000::Options { clock, ..paraslot_e1000::Options::new(MAC) };
-        let device = paraslot_e1000::E1000::new(Arc::new(port.clone()), options, host).unwrap();
-        platform.plug(SLOT, device).unwrap();
-        let options = e1000::Options::default();
-        check_nic((&platform, &port), |p| e1000::E1000::new(p, options));
-
-        let (platform, port, host, clock) = prepared();
-        let options = paraslot_vmxnet3::Options { clock, ..paraslot_vmxnet3::Options::new(MAC) };
-        let device = paraslot_vmxnet3::Vmxnet3::new(Arc::new(port.clone()), options, host).unwrap();
-        platform.plug(SLOT, device).unwrap();
-        let options = vmxnet3::Options::new();
-        check_nic((&platform, &port), |p| vmxnet3::Vmxnet3::new(p, options));
+        for device in [Device::VirtioNet, Device::E1000, Device::Vmxnet3] {
+            println!("{device}");
+            let port = Port::new(1);
+            let platform = adapter(device, &machine, Arc::new(port.clone()));
+            let both = (&platform, &port);
+            match device {
+                Device::VirtioNet => {
+                    let options = virtio_net::Options::new();
+                    check_nic(both, |p| virtio_net::VirtioNet::new(p, options));
+                }
+                Device::E1000 => check_nic(both, |p| e1000::E1000::new(p, Default::default())),
+                _ => check_nic(both, |p| vmxnet3::Vmxnet3::new(p, vmxnet3::Options::new())),
+            }
+        }
     }
 }

@@ -51,6 +51,38 @@ fn plugged(machine: &Machine, backend: impl NetBackend + 'static) -> (InProcess,
     plugged_with(machine, Arc::new(backend), options)
 }
 
+/// A machine with the network adapter that `device` names, where the disks are elsewhere.
+pub(crate) fn adapter(
+    device: paraslot_protocol::Device,
+    machine: &Machine,
+    backend: Arc<dyn NetBackend>,
+) -> InProcess {
+    use paraslot_protocol::Device::{E1000, VirtioNet, Vmxnet3};
+    let slot = crate::machine::SLOT;
+    let platform = InProcess::new(machine).unwrap();
+    let (host, clock) = (platform.host(slot), platform.clock());
+    match device {
+        VirtioNet => {
+            let options = DeviceOptions { mac: MAC, clock, ..DeviceOptions::default() };
+            let device = Device::new(backend, &options).unwrap();
+            platform.plug(slot, VirtioPci::new(device, host).unwrap()).unwrap();
+        }
+        E1000 => {
+            let options = paraslot_e1000::Options { clock, ..paraslot_e1000::Options::new(MAC) };
+            let device = paraslot_e1000::E1000::new(backend, options, host).unwrap();
+            platform.plug(slot, device).unwrap();
+        }
+        Vmxnet3 => {
+            let options =
+                paraslot_vmxnet3::Options { clock, ..paraslot_vmxnet3::Options::new(MAC) };
+            let device = paraslot_vmxnet3::Vmxnet3::new(backend, options, host).unwrap();
+            platform.plug(slot, device).unwrap();
+        }
+        other => panic!("{other} is no network adapter"),
+    }
+    platform
+}
+
 fn driver(platform: &InProcess, options: Options) -> Driver<'_> {
     VirtioNet::new(platform, options).unwrap()
 }
