@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::spec::{Plugged, Request};
+use crate::spec::{Plugged, Request, Served};
 
 /// Compares paravirtual and emulated PCI devices inside a KVM guest.
 ///
@@ -34,6 +34,13 @@ pub(crate) enum Command {
     /// fails. On a terminal Ctrl-A is the key for what the guest is not to get, and Ctrl-A h shows what
     /// there is. SIGTERM, SIGINT and SIGHUP press the power button, and stop the guest the second time.
     Boot(BootArgs),
+    /// Serve devices to other monitors over vfio-user: Cloud Hypervisor, QEMU from 10.1, and any that
+    /// speak it.
+    ///
+    /// Each device has a socket and serves one client after another. SIGTERM, SIGINT, SIGHUP and SIGQUIT
+    /// end it: what is in flight is waited for, and images are flushed. SIGUSR1 shows what has been served.
+    /// Once everything is open, the process can reach nothing else.
+    Serve(ServeArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -79,6 +86,24 @@ pub(crate) struct BootArgs {
     /// is at the next free place on the bus, 00:01.0 first, or at addr=.
     #[arg(long, value_name = "SPEC")]
     pub(crate) device: Vec<Plugged>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// A device, like `virtio-blk,path=disk.img` or `virtio-net,backend=tap,ifname=tap0`; see
+    /// `paraslot list`. Given several times, all are served.
+    #[arg(long, value_name = "SPEC", required = true)]
+    pub(crate) device: Vec<Served>,
+    /// The socket to serve it at, for each --device in the same order. Without any, the sockets that
+    /// systemd passes on.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Vec<PathBuf>,
+    /// Do not restrict what the process can reach: no Landlock rules, no seccomp filter.
+    #[arg(long)]
+    pub(crate) no_sandbox: bool,
+    /// How long a device's thread polls before it sleeps, in microseconds.
+    #[arg(long, value_name = "US", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub(crate) busy_poll: u32,
 }
 
 /// A size of memory, in bytes.

@@ -14,10 +14,10 @@ use paraslot_vfio::IommuSpace;
 use paraslot_vmm::{LinuxConfig, LinuxEnd, LinuxImage, LinuxVm};
 
 use crate::args::{BootArgs, PathName};
+use crate::backing::{Drive, open_drive};
 use crate::hardware::Hardware;
 use crate::spec::Request;
 use crate::{machine, signals};
-use parts::Drive;
 use remote::Remote;
 use terminal::Terminal;
 
@@ -34,7 +34,7 @@ pub(crate) fn boot(arguments: &BootArgs) -> anyhow::Result<()> {
     let remote = Remote::default();
     let terminal = Terminal::standard_input();
     watch_signals(&remote, &terminal)?;
-    let drives = requests().map(parts::open_drive).collect::<Result<Vec<_>, _>>()?;
+    let drives = requests().map(open_drive).collect::<Result<Vec<_>, _>>()?;
     machine::check_boots_linux("boot")?;
 
     // Given back when the machine that has it is gone.

@@ -20,20 +20,43 @@ use paraslot_vmxnet3::Vmxnet3;
 
 use crate::spec::{DiskSpec, Media, NetSpec};
 
-/// A device as a bus takes it.
-fn shared<D: PciDevice + 'static>(device: D) -> SharedDevice {
-    Arc::new(Mutex::new(device))
+/// How a host holds devices.
+pub(crate) trait Holder {
+    /// A device of any kind.
+    type Held;
+    /// Takes one over.
+    fn hold<D: PciDevice + 'static>(device: D) -> Self::Held;
+}
+
+/// As a bus does, whose vCPUs share it.
+pub(crate) struct Shared;
+
+/// As one who has it for itself.
+pub(crate) struct Owned;
+
+impl Holder for Shared {
+    type Held = SharedDevice;
+    fn hold<D: PciDevice + 'static>(device: D) -> SharedDevice {
+        Arc::new(Mutex::new(device))
+    }
+}
+
+impl Holder for Owned {
+    type Held = Box<dyn PciDevice>;
+    fn hold<D: PciDevice + 'static>(device: D) -> Box<dyn PciDevice> {
+        Box::new(device)
+    }
 }
 
 /// Makes the disk that `spec` names, over `backend`, for `host`.
 ///
 /// # Errors
 /// When the device refuses its options or its backend.
-pub(crate) fn disk<A: DmaSpace>(
+pub(crate) fn disk<H: Holder, A: DmaSpace>(
     spec: &DiskSpec,
     backend: Arc<dyn BlockBackend>,
     host: Host<A>,
-) -> Result<SharedDevice, DeviceError> {
+) -> Result<H::Held, DeviceError> {
     match spec.device {
         Device::VirtioBlk => {
             let options = paraslot_virtio_blk::Options {
@@ -43,7 +66,7 @@ pub(crate) fn disk<A: DmaSpace>(
                 ..Default::default()
             };
             let device = VirtioBlk::new(backend, &options)?;
-            Ok(shared(VirtioPci::new(device, host)?))
+            Ok(H::hold(VirtioPci::new(device, host)?))
         }
         Device::VirtioScsi => {
             let options = paraslot_virtio_scsi::Options {
@@ -51,11 +74,11 @@ pub(crate) fn disk<A: DmaSpace>(
                 ..Default::default()
             };
             let device = VirtioScsi::new(bus(unit(spec, backend)?)?, &options)?;
-            Ok(shared(VirtioPci::new(device, host)?))
+            Ok(H::hold(VirtioPci::new(device, host)?))
         }
         Device::Pvscsi => {
             let options = paraslot_pvscsi::Options::default();
-            Ok(shared(Pvscsi::new(bus(unit(spec, backend)?)?, options, host)?))
+            Ok(H::hold(Pvscsi::new(bus(unit(spec, backend)?)?, options, host)?))
         }
         Device::Ahci if spec.media == Media::Cdrom => {
             let mut drive = PacketOptions::new(unit(spec, backend)?);
@@ -66,14 +89,14 @@ pub(crate) fn disk<A: DmaSpace>(
             if let Some(port) = options.ports.first_mut() {
                 *port = Some(drive.into());
             }
-            Ok(shared(Ahci::new(options, host)?))
+            Ok(H::hold(Ahci::new(options, host)?))
         }
         Device::Ahci => {
             let mut disk = DiskOptions::new(backend);
             if let Some(id) = &spec.id {
                 disk.serial.clone_from(id);
             }
-            Ok(shared(Ahci::new(paraslot_ahci::Options::new([disk]), host)?))
+            Ok(H::hold(Ahci::new(paraslot_ahci::Options::new([disk]), host)?))
         }
         other => Err(DeviceError::Config(format!("{other} is no disk"))),
     }
@@ -115,12 +138,12 @@ pub(crate) type Statistics = Box<dyn Fn() -> NetStatistics + Send + Sync>;
 ///
 /// # Errors
 /// When the device refuses its options or its backend.
-pub(crate) fn adapter<A: DmaSpace>(
+pub(crate) fn adapter<H: Holder, A: DmaSpace>(
     spec: &NetSpec,
     backend: Arc<dyn NetBackend>,
     mac: [u8; 6],
     host: Host<A>,
-) -> Result<(SharedDevice, Statistics), DeviceError> {
+) -> Result<(H::Held, Statistics), DeviceError> {
     match spec.device {
         Device::VirtioNet => {
             // What needs one of these goes with them.
@@ -133,7 +156,7 @@ pub(crate) fn adapter<A: DmaSpace>(
             };
             let device = VirtioNet::new(backend, &options)?;
             let control = device.control();
-            let function = shared(VirtioPci::new(device, host)?);
+            let function = H::hold(VirtioPci::new(device, host)?);
             Ok((function, Box::new(move || control.statistics())))
         }
         Device::Vmxnet3 => {
@@ -143,12 +166,12 @@ pub(crate) fn adapter<A: DmaSpace>(
             };
             let device = Vmxnet3::new(backend, options, host)?;
             let control = device.control();
-            Ok((shared(device), Box::new(move || control.statistics())))
+            Ok((H::hold(device), Box::new(move || control.statistics())))
         }
         Device::E1000 => {
             let device = E1000::new(backend, paraslot_e1000::Options::new(mac), host)?;
             let control = device.control();
-            Ok((shared(device), Box::new(move || control.statistics())))
+            Ok((H::hold(device), Box::new(move || control.statistics())))
         }
         other => Err(DeviceError::Config(format!("{other} is no network adapter"))),
     }

@@ -58,11 +58,13 @@ pub(crate) fn of(device: Device) -> Option<Identity> {
     let function = match DeviceSpec::new(device) {
         DeviceSpec::Disk(spec) => {
             let backend = Arc::new(NullBackend::new(DISK, NullOptions::default()).ok()?);
-            devices::disk(&spec, backend, host).ok()?
+            devices::disk::<devices::Shared, _>(&spec, backend, host).ok()?
         }
         DeviceSpec::Net(spec) => {
             let backend = Arc::new(Sink::new(1).ok()?);
-            devices::adapter(&spec, backend, network::address(&spec), host).ok()?.0
+            devices::adapter::<devices::Shared, _>(&spec, backend, network::address(&spec), host)
+                .ok()?
+                .0
         }
         DeviceSpec::Passed(_) => return None,
     };

@@ -28,13 +28,13 @@ pub(crate) fn text() -> String {
     );
     table(&mut text, HOST_OPTIONS);
     text.push_str(
-        "\nr: for paraslot run alone; b: for paraslot boot alone, where disks need a path.\n",
+        "\nr, b, s: for paraslot run, boot and serve alone. To boot and to serve, disks need a path.\n",
     );
     text.push_str("To measure, backend=file without a path is a temporary image of 256 MiB.\n");
     disks(&mut text);
     networks(&mut text);
     linux(&mut text);
-    text.push_str("\nparaslot run --list shows what would be measured, paraslot boot --help what can be booted.\n");
+    text.push_str("\nparaslot run --list shows what would be measured, paraslot boot --help what can be booted,\nparaslot serve --help what can be served.\n");
     text
 }
 
@@ -42,12 +42,14 @@ pub(crate) fn text() -> String {
 fn table(text: &mut String, options: &[OptionInfo]) {
     for info in options {
         let option = format!("{}={}", info.name, info.values);
-        let only = match (info.is_for(Purpose::Measure), info.is_for(Purpose::Boot)) {
-            (true, false) => 'r',
-            (false, true) => 'b',
-            _ => ' ',
+        let purposes = [(Purpose::Measure, 'r'), (Purpose::Boot, 'b'), (Purpose::Serve, 's')];
+        let only: String = if purposes.iter().all(|(purpose, _)| info.is_for(*purpose)) {
+            String::new()
+        } else {
+            let only = purposes.iter().filter(|(purpose, _)| info.is_for(*purpose));
+            only.map(|(_, letter)| letter).collect()
         };
-        let _ = writeln!(text, "  {only} {option:<28}{}", info.what);
+        let _ = writeln!(text, "  {only:<2} {option:<28}{}", info.what);
     }
 }
 

@@ -5,6 +5,7 @@
 //! failed, and 2 if the command line made no sense; either way there is one line that says why.
 
 mod args;
+mod backing;
 mod bench;
 mod boot;
 mod collect;
@@ -20,6 +21,7 @@ mod machine;
 mod network;
 mod plan;
 mod run;
+mod serve;
 mod signals;
 mod spec;
 mod storage;
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Boot(arguments) => boot::boot(&arguments),
+        Command::Serve(arguments) => serve::serve(&arguments),
         Command::Doctor(arguments) => {
             let report = doctor::Report::look(arguments.verbose);
             show(&report.to_string());

@@ -36,6 +36,8 @@ pub(crate) enum Purpose {
     Measure,
     /// `paraslot boot`.
     Boot,
+    /// `paraslot serve`.
+    Serve,
 }
 
 impl Purpose {
@@ -43,6 +45,7 @@ impl Purpose {
         match self {
             Self::Measure => "paraslot run",
             Self::Boot => "paraslot boot",
+            Self::Serve => "paraslot serve",
         }
     }
 }
@@ -78,6 +81,10 @@ pub(crate) struct Plugged {
     pub(crate) request: Request,
 }
 
+/// A device that is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Served(pub(crate) Request);
+
 /// One option of a device.
 #[derive(Clone, Copy)]
 pub(crate) struct OptionInfo {
@@ -87,23 +94,23 @@ pub(crate) struct OptionInfo {
     pub(crate) values: &'static str,
     /// What it does.
     pub(crate) what: &'static str,
-    /// What it is for; `None` for everything.
-    only: Option<Purpose>,
+    /// What it is for; nothing for everything.
+    only: &'static [Purpose],
 }
 
 impl OptionInfo {
-    const fn only(self, purpose: Purpose) -> Self {
-        Self { only: Some(purpose), ..self }
+    const fn only(self, purposes: &'static [Purpose]) -> Self {
+        Self { only: purposes, ..self }
     }
 
     /// Whether it has a meaning there.
     pub(crate) fn is_for(&self, purpose: Purpose) -> bool {
-        self.only.is_none_or(|only| only == purpose)
+        self.only.is_empty() || self.only.contains(&purpose)
     }
 }
 
 const fn option(name: &'static str, values: &'static str, what: &'static str) -> OptionInfo {
-    OptionInfo { name, values, what, only: None }
+    OptionInfo { name, values, what, only: &[] }
 }
 
 /// What QEMU calls devices that have other names here, so that a command line of its can be used.
@@ -117,7 +124,7 @@ const QEMU_NAMES: [(&str, &str); 6] = [
 ];
 
 const ADDR: OptionInfo =
-    option("addr", "1..1f", "number on the bus, hexadecimal as in 00:1f.0").only(Purpose::Boot);
+    option("addr", "1..1f", "number on the bus, hexadecimal as in 00:1f.0").only(&[Purpose::Boot]);
 
 /// The options that a device takes, whatever it is for.
 pub(crate) fn options(device: Device) -> &'static [OptionInfo] {
@@ -264,6 +271,15 @@ impl Request {
         }
     }
 
+    /// What it is called.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Disk(spec) => spec.device.name(),
+            Self::Net(spec) => spec.device.name(),
+            Self::Host(_) => HOST,
+        }
+    }
+
     /// Whether it takes a function from its driver.
     pub(crate) fn borrows(&self) -> bool {
         matches!(self, Self::Host(host) if host.bind)
@@ -316,10 +332,11 @@ impl Request {
                         known.join(", ")
                     ));
                 }
-                Some(OptionInfo { only: Some(only), .. }) if *only != purpose => {
+                Some(info) if !info.is_for(purpose) => {
+                    let only = info.only.iter().map(|only| only.command());
                     return refuse(format!(
                         "option {option} is for {}, not for {}",
-                        only.command(),
+                        only.collect::<Vec<_>>().join(" and "),
                         purpose.command()
                     ));
                 }
@@ -361,5 +378,17 @@ impl FromStr for Plugged {
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
         Request::parse(text, Purpose::Boot)
+    }
+}
+
+/// As `paraslot serve` takes it: a function of the host's is better passed through by the monitor itself.
+impl FromStr for Served {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        match Request::parse(text, Purpose::Serve)?.request {
+            Request::Host(_) => refuse(format!("{HOST} is for paraslot run and paraslot boot")),
+            request => Ok(Self(request)),
+        }
     }
 }

@@ -10,7 +10,7 @@ use paraslot_pci::SharedDevice;
 use super::{Sample, Setting};
 use paraslot_vfio::Faults;
 
-use crate::counted::{Copied, Counted};
+use crate::counted::{Counted, Counts};
 use crate::devices::{self, Statistics};
 use crate::network::{self, Arrivals, Opened};
 use crate::plan::Cell;
@@ -28,7 +28,7 @@ pub(super) struct Built {
 
 /// What is seen of a device's work from the outside.
 pub(super) enum Watch {
-    Disk(Copied),
+    Disk(Counts),
     Net {
         statistics: Statistics,
         arrivals: Arrivals,
@@ -41,7 +41,7 @@ impl Watch {
     /// Bytes that its side has copied, where that is known.
     pub(super) fn copied(&self) -> Option<u64> {
         match self {
-            Self::Disk(copied) => Some(copied.bytes()),
+            Self::Disk(counts) => Some(counts.copied()),
             Self::Net { statistics, .. } => Some(statistics().copied_bytes),
             Self::Hardware(_) => None,
         }
@@ -81,7 +81,7 @@ impl Setting<'_> {
             (DeviceSpec::Disk(spec), _) => {
                 let opened = self.storage.open(spec, cell)?;
                 let (backend, copied) = Counted::new(opened.backend);
-                let function = devices::disk(spec, Arc::new(backend), host)?;
+                let function = devices::disk::<devices::Shared, _>(spec, Arc::new(backend), host)?;
                 Ok(Built { function, watch: Watch::Disk(copied), label: opened.label })
             }
             (DeviceSpec::Net(spec), Some(workload)) => {
@@ -101,6 +101,6 @@ pub(super) fn adapter<A: DmaSpace>(
     host: Host<A>,
 ) -> anyhow::Result<Built> {
     let Opened { backend, label, arrivals } = opened;
-    let (function, statistics) = devices::adapter(spec, backend, mac, host)?;
+    let (function, statistics) = devices::adapter::<devices::Shared, _>(spec, backend, mac, host)?;
     Ok(Built { function, watch: Watch::Net { statistics, arrivals }, label })
 }

@@ -177,7 +177,7 @@ impl<'a> LinuxBench<'a> {
         let executor = ThreadExecutor::new("tools", &options).context("cannot start a thread")?;
         let spec = DiskSpec { read_only: true, ..DiskSpec::new(Device::VirtioBlk) };
         let host = vm.host(TOOLS, Arc::new(executor));
-        let disk = devices::disk(&spec, self.files.tools()?, host)?;
+        let disk = devices::disk::<devices::Shared, _>(&spec, self.files.tools()?, host)?;
         Ok(vm.plug(TOOLS, disk)?)
     }
 

@@ -1,23 +1,18 @@
 //! The devices of a machine that is booted, and what is behind them.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use anyhow::{Context, bail};
-use paraslot_backends::block::{
-    self, BlockBackend, BlockOp, BlockRequest, FileBackend, FileOptions,
-};
-use paraslot_backends::net::{NetBackend, Sink, TapBackend, TapOptions};
-use paraslot_device::dma::Direction;
-use paraslot_device::{DmaBuffers, ManualExecutor, ThreadExecutor, ThreadOptions};
+use paraslot_device::{ManualExecutor, ThreadOptions};
 use paraslot_pci::Bdf;
 use paraslot_protocol::Device;
 use paraslot_vfio::{Faults, HostAddress, IommuSpace, VfioPci};
 use paraslot_vmm::LinuxVm;
 
+use crate::backing::{Drive, network, threads_for};
+use crate::devices;
 use crate::error::Usage;
-use crate::spec::{DiskSpec, Engine, Media, NetSpec, Plugged, Request};
-use crate::{devices, sys};
+use crate::spec::{DiskSpec, NetSpec, Plugged, Request};
 
 /// Devices on the bus, besides the host bridge.
 const SLOTS: u8 = 32;
@@ -42,64 +37,6 @@ pub(super) fn places(devices: &[Plugged]) -> anyhow::Result<Vec<Bdf>> {
         None => Err(Usage::error(format!("a bus has room for {} devices", SLOTS - 1))),
     };
     devices.iter().map(place).collect()
-}
-
-/// What a disk's data is in.
-pub(super) struct Drive {
-    backend: Arc<dyn BlockBackend>,
-    /// The image, for messages.
-    name: String,
-}
-
-/// Opens what is behind a disk; `None` for what is none.
-pub(super) fn open_drive(request: &Request) -> anyhow::Result<Option<Drive>> {
-    let Request::Disk(spec) = request else { return Ok(None) };
-    let path = spec.path.clone().context("a disk without an image")?;
-    let name = path.display().to_string();
-    let options = FileOptions {
-        read_only: spec.read_only || spec.media == Media::Cdrom,
-        direct: spec.direct,
-        engine: match spec.engine {
-            None => block::Engine::Auto,
-            Some(Engine::IoUring) => block::Engine::IoUring,
-            Some(Engine::Threads) => block::Engine::Threads,
-        },
-        ..FileOptions::new(path)
-    };
-    Ok(Some(Drive { backend: Arc::new(FileBackend::open(&options)?), name }))
-}
-
-impl Drive {
-    /// Sees to it that all that was written is durable.
-    ///
-    /// # Errors
-    /// When it is not: some of it may be lost.
-    pub(super) fn flush(&self) -> anyhow::Result<()> {
-        if self.backend.info().read_only {
-            return Ok(());
-        }
-        let failed = || format!("{}: what was written last may be lost", self.name);
-        let mut queue = self.backend.open_queue(1).with_context(failed)?;
-        let flush = BlockRequest {
-            token: 0,
-            op: BlockOp::Flush,
-            offset: 0,
-            len: 0,
-            buffers: DmaBuffers::empty(Direction::ToDevice),
-        };
-        if queue.submit(flush).is_err() {
-            bail!(failed());
-        }
-        queue.commit();
-        let mut completions = Vec::new();
-        loop {
-            queue.complete(&mut completions);
-            match completions.pop() {
-                Some(completion) => return completion.result.with_context(failed),
-                None => std::thread::sleep(Duration::from_millis(1)),
-            }
-        }
-    }
 }
 
 /// What devices are made with.
@@ -133,16 +70,23 @@ impl Parts<'_> {
         request: &Request,
         drive: Option<&Drive>,
     ) -> anyhow::Result<()> {
+        let name = format!("device-{:02x}", bdf.device);
         let function = match (request, drive) {
             (Request::Disk(spec), Some(drive)) => {
                 let spec = self.queued(spec);
-                let host = vm.host(bdf, executor(bdf, spec.queues)?);
-                devices::disk(&spec, drive.backend.clone(), host)?
+                let host = vm.host(bdf, threads_for(&name, spec.queues, ThreadOptions::default())?);
+                devices::disk::<devices::Shared, _>(&spec, drive.backend(), host)?
             }
             (Request::Disk(_), None) => bail!("a disk without an image"),
             (Request::Net(spec), _) => {
-                let host = vm.host(bdf, executor(bdf, spec.queues)?);
-                devices::adapter(spec, network(spec)?, address(spec, bdf), host)?.0
+                let host = vm.host(bdf, threads_for(&name, spec.queues, ThreadOptions::default())?);
+                devices::adapter::<devices::Shared, _>(
+                    spec,
+                    network(spec)?,
+                    address(spec, bdf),
+                    host,
+                )?
+                .0
             }
             (Request::Host(spec), _) => {
                 let space = self.space.context("no IOMMU")?;
@@ -164,24 +108,6 @@ impl Parts<'_> {
         };
         DiskSpec { queues: spec.queues.or(usual), ..spec.clone() }
     }
-}
-
-/// Threads for a device: one for each of its queues, but no more than this host runs at once.
-fn executor(bdf: Bdf, queues: Option<u16>) -> anyhow::Result<Arc<ThreadExecutor>> {
-    let most = sys::allowed_cpus().map_or(1, |cpus| cpus.len());
-    let threads = usize::from(queues.unwrap_or(1)).min(most);
-    let options = ThreadOptions { threads, ..ThreadOptions::default() };
-    let executor = ThreadExecutor::new(&format!("device-{:02x}", bdf.device), &options);
-    Ok(Arc::new(executor.context("cannot start the device's threads")?))
-}
-
-/// What an adapter is plugged into: a TAP interface, or something that takes every frame.
-fn network(spec: &NetSpec) -> anyhow::Result<Arc<dyn NetBackend>> {
-    let queues = spec.queues.unwrap_or(1);
-    Ok(match spec.tap() {
-        Some(name) => Arc::new(TapBackend::open(&TapOptions { queues, ..TapOptions::new(name) })?),
-        None => Arc::new(Sink::new(queues)?),
-    })
 }
 
 /// An adapter's address; without one that was given, locally administered and another in each place.
@@ -225,26 +151,5 @@ mod tests {
         assert_eq!(address(&spec, Bdf::root(3)), [0x52, 0x54, 0, 0, 0, 3]);
         spec.mac = Some([2; 6]);
         assert_eq!(address(&spec, Bdf::root(3)), [2; 6]);
-    }
-
-    #[test]
-    fn an_image_is_used_once_unless_it_is_only_read() {
-        let place = tempfile::tempdir().unwrap();
-        let image = place.path().join("disk.img");
-        std::fs::File::create(&image).unwrap().set_len(1 << 20).unwrap();
-        let open = |options: &str| {
-            let spec = format!("ahci,path={}{options}", image.display());
-            open_drive(&spec.parse::<Plugged>().unwrap().request)
-        };
-        let drive = open("").unwrap().unwrap();
-        drive.flush().unwrap();
-        let error = open("").err().unwrap().to_string();
-        assert!(error.contains("in use"), "{error}");
-        assert!(open(",readonly=on").is_err());
-        drop(drive);
-        let (_one, other) = (open(",readonly=on").unwrap(), open(",media=cdrom").unwrap());
-        let other = other.unwrap();
-        assert!(other.backend.info().read_only);
-        other.flush().unwrap();
     }
 }

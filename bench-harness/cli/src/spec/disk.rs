@@ -66,18 +66,19 @@ pub(crate) struct DiskSpec {
 
 const PATH: OptionInfo = option("path", "FILE", "image or block device; to measure, only read");
 const BACKEND: OptionInfo =
-    option("backend", "file|memory|null", "what keeps the data").only(Purpose::Measure);
+    option("backend", "file|memory|null", "what keeps the data").only(&[Purpose::Measure]);
 const QUEUES: OptionInfo = option("queues", "1..64", "queues to offer; workloads use the first");
 const READ_ONLY: OptionInfo = option("readonly", "on|off", "refuse writes");
-const WRITE: OptionInfo =
-    option("write", "on|off", "let workloads overwrite the image at path").only(Purpose::Measure);
+const WRITE: OptionInfo = option("write", "on|off", "let workloads overwrite the image at path")
+    .only(&[Purpose::Measure]);
 const DIRECT: OptionInfo = option("direct", "on|off", "go around the host's page cache");
 const ENGINE: OptionInfo = option("engine", "io_uring|threads", "who makes the system calls");
 const VERIFY: OptionInfo =
     option("verify", "on|off", "compare data; off to set beside backend=null, which has none")
-        .only(Purpose::Measure);
+        .only(&[Purpose::Measure]);
 const ID: OptionInfo = option("id", "TEXT", "serial number, up to 20 characters");
-const MEDIA: OptionInfo = option("media", "disk|cdrom", "what kind of drive").only(Purpose::Boot);
+const MEDIA: OptionInfo =
+    option("media", "disk|cdrom", "what kind of drive").only(&[Purpose::Boot, Purpose::Serve]);
 
 /// The options that a disk takes.
 pub(super) fn options(device: Device) -> &'static [OptionInfo] {
@@ -149,7 +150,7 @@ impl DiskSpec {
     }
 
     pub(super) fn check(&self, purpose: Purpose) -> Result<(), SpecError> {
-        if purpose == Purpose::Boot && self.path.is_none() {
+        if purpose != Purpose::Measure && self.path.is_none() {
             return refuse(format!("{} needs path=FILE, an image or block device", self.device));
         }
         if self.backend != Backend::File {

@@ -14,7 +14,7 @@ pub(crate) const OPTIONS: &[OptionInfo] = &[
     option("host", "0000:00:05.0", "the host's function, bound to vfio-pci"),
     option("bind", "on|off", "take it from its driver, and give it back at the end"),
     option("overwrite", "on|off", "a disk: destroy what it holds, for writes and checked reads")
-        .only(Purpose::Measure),
+        .only(&[Purpose::Measure]),
     ADDR,
 ];
 

@@ -38,11 +38,11 @@ const QUEUES_TO_8: OptionInfo = OptionInfo { values: "1..8", ..QUEUES };
 const OFFLOADS: OptionInfo =
     option("offloads", "on|off", "offer checksums and segmentation, both ways");
 const BACKEND: OptionInfo =
-    option("backend", "auto|tap", "what the workload needs (to boot: nothing), or a TAP interface");
+    option("backend", "auto|tap", "what the workload needs (else nothing), or a TAP interface");
 const IFNAME: OptionInfo = option("ifname", "NAME", "the TAP interface, for backend=tap");
 const VERIFY: OptionInfo =
     option("verify", "on|off", "give frames contents, and check them on arrival")
-        .only(Purpose::Measure);
+        .only(&[Purpose::Measure]);
 
 /// The options that an adapter takes.
 pub(super) fn options(device: Device) -> &'static [OptionInfo] {

@@ -1,0 +1,161 @@
+//! Devices for other monitors, over vfio-user.
+
+mod board;
+mod sandbox;
+mod sockets;
+
+use std::os::unix::net::UnixListener;
+use std::panic::resume_unwind;
+use std::sync::{Arc, RwLock};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use paraslot_device::{DmaSpace, Host, ThreadOptions};
+use paraslot_pci::PciDevice;
+use paraslot_vfio_user::{End, Server, Stop, survive_lost_memory};
+
+use crate::args::ServeArgs;
+use crate::backing::{Drive, network, open_drive, threads_for};
+use crate::counted::Counted;
+use crate::devices::{self, Owned};
+use crate::signals;
+use crate::spec::{Request, Served};
+use board::{Board, Entry, Work};
+use sandbox::Sandbox;
+
+/// A device that waits for its clients.
+struct Service {
+    entry: Arc<Entry>,
+    server: Server,
+}
+
+/// Does what `paraslot serve` does.
+pub(crate) fn serve(arguments: &ServeArgs) -> anyhow::Result<()> {
+    let requests = || arguments.device.iter().map(|Served(request)| request);
+    let sandbox = Sandbox::new(requests(), &arguments.socket);
+    // Before there are threads: what they may reach they have from this one.
+    if !arguments.no_sandbox && !sandbox.restrict_files()? {
+        eprintln!("paraslot: this kernel has no Landlock: files are not restricted");
+    }
+    let stop = Stop::new().context("no eventfd")?;
+    let board = Board::default();
+    watch_signals(&stop, &board)?;
+    // What a client does to memory that it shares is its own affair.
+    survive_lost_memory().context("cannot handle SIGBUS")?;
+
+    let sockets = sockets::open(&arguments.socket, arguments.device.len())?;
+    let drives = requests().map(open_drive).collect::<Result<Vec<_>, _>>()?;
+    let mut services = Vec::new();
+    for ((request, drive), socket) in requests().zip(&drives).zip(sockets) {
+        let entry = board.add(request.name(), &socket.name);
+        let made = service(request, drive.as_ref(), socket.listener, &entry, arguments);
+        let server = made.with_context(|| format!("{} at {}", request.name(), socket.name))?;
+        services.push(Service { entry, server });
+    }
+    // All threads that there will be are there when the filter comes, for it leaves no way to start another.
+    let gate = RwLock::new(());
+    let served = thread::scope(|scope| {
+        let closed = gate.write();
+        let run = |service: Service| {
+            let attend = || {
+                drop(gate.read());
+                attend(service, &stop)
+            };
+            thread::Builder::new().name("client".into()).spawn_scoped(scope, attend)
+        };
+        let threads: Vec<_> = services.into_iter().map(run).collect();
+        sockets::ready();
+        let restricted =
+            if arguments.no_sandbox { Ok(()) } else { sandbox.restrict_system_calls() };
+        if restricted.is_err() || threads.iter().any(Result::is_err) {
+            stop.stop();
+        }
+        drop(closed);
+        // All of them end before anybody is told of the first that failed.
+        let ends = threads.into_iter().map(|thread| {
+            let end = thread.context("cannot start a thread")?.join();
+            end.unwrap_or_else(|panic| resume_unwind(panic))
+        });
+        let ends: Vec<anyhow::Result<()>> = ends.collect();
+        ends.into_iter().fold(restricted, anyhow::Result::and)
+    });
+    sockets::remove(&arguments.socket);
+    // What the guests did not flush is there, too.
+    let flushed = drives.iter().flatten().try_for_each(Drive::flush);
+    served.and(flushed)
+}
+
+/// Serves client after client until it is stopped; stops the others when it cannot go on.
+fn attend(mut service: Service, stop: &Stop) -> anyhow::Result<()> {
+    let Service { entry, server } = &mut service;
+    loop {
+        match server.serve_one(stop) {
+            Ok(End::Stopped) => return Ok(()),
+            Ok(end) => {
+                entry.client_left();
+                if !matches!(end, End::Closed) {
+                    eprintln!("paraslot: {}: {end}", entry.name());
+                }
+            }
+            Err(error) => {
+                stop.stop();
+                return Err(error).with_context(|| entry.name().to_owned());
+            }
+        }
+    }
+}
+
+/// Has signals end the program, or show what there is to show.
+fn watch_signals(stop: &Stop, board: &Board) -> anyhow::Result<()> {
+    let (stop, board) = (stop.clone(), board.clone());
+    let handle = move |signal| match signal {
+        libc::SIGUSR1 => eprint!("{board}"),
+        _ => stop.stop(),
+    };
+    let signals = [&signals::ENDING[..], &[libc::SIGUSR1]].concat();
+    signals::watch(&signals, handle).context("cannot watch for signals")
+}
+
+/// Makes a device over what is behind it, served at `listener`.
+fn service(
+    request: &Request,
+    drive: Option<&Drive>,
+    listener: UnixListener,
+    entry: &Arc<Entry>,
+    arguments: &ServeArgs,
+) -> anyhow::Result<Server> {
+    let busy_poll = Duration::from_micros(arguments.busy_poll.into());
+    let queues = match request {
+        Request::Disk(spec) => spec.queues,
+        Request::Net(spec) => spec.queues,
+        Request::Host(_) => None,
+    };
+    let options = ThreadOptions { busy_poll, ..ThreadOptions::default() };
+    let executor = threads_for(request.name(), queues, options)?;
+    Server::new(listener, executor, |host| device(request, drive, entry, host))
+}
+
+fn device<A: DmaSpace>(
+    request: &Request,
+    drive: Option<&Drive>,
+    entry: &Entry,
+    host: Host<A>,
+) -> anyhow::Result<Box<dyn PciDevice>> {
+    match request {
+        Request::Disk(spec) => {
+            let drive = drive.context("a disk without an image")?;
+            let (backend, counts) = Counted::new(drive.backend());
+            entry.set_work(Work::Disk(counts));
+            Ok(devices::disk::<Owned, _>(spec, Arc::new(backend), host)?)
+        }
+        Request::Net(spec) => {
+            let mac = spec.mac.unwrap_or([0x52, 0x54, 0, 0, 1, entry.number()]);
+            let (function, statistics) =
+                devices::adapter::<Owned, _>(spec, network(spec)?, mac, host)?;
+            entry.set_work(Work::Net(statistics));
+            Ok(function)
+        }
+        Request::Host(_) => anyhow::bail!("a function of the host's is not served"),
+    }
+}
