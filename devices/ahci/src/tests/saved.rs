@@ -215,6 +215,21 @@ impl Machine {
     }
 }
 
+/// Sectors of the disk that a driver has at work.
+const SMALL_SECTORS: u64 = 256;
+
+/// Its image: each sector starts with its number.
+fn small() -> MemoryBackend {
+    let numbers = (0..SMALL_SECTORS).flat_map(|sector| {
+        let mut data = [0x5a; 512];
+        data[..8].copy_from_slice(&sector.to_le_bytes());
+        data
+    });
+    let contents: Vec<u8> = numbers.collect();
+    let options = MemoryOptions { volatile_cache: true, ..MemoryOptions::default() };
+    MemoryBackend::from_contents(&contents, options).unwrap()
+}
+
 /// How a driver has a machine at work that is built like this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Course {
@@ -229,7 +244,7 @@ impl Course {
     fn build(self) -> (Build, Log) {
         match self {
             Self::Disk | Self::DiskIntx => {
-                let image = Arc::new(RecordingBackend::new(numbered()));
+                let image = Arc::new(RecordingBackend::new(small()));
                 let log = image.log();
                 (Arc::new(move || Options::new([DiskOptions::new(image.clone())])), log)
             }
@@ -323,12 +338,15 @@ fn untold(commands: &[(u32, RegisterH2d)]) -> (Machine, Build, Log) {
     (machine, Arc::new(move || Options::new([DiskOptions::new(image.clone())])), log)
 }
 
+fn untold_writes() -> [(u32, RegisterH2d); 2] {
+    [1, 3].map(|tag| (tag, queued(command::WRITE_FPDMA_QUEUED, tag, 100 + u64::from(tag), 1)))
+}
+
 /// They go along, and are told by the other HBA, which does nothing of it again.
 #[test]
 fn what_could_not_be_told_is_carried() {
-    let write = |tag| queued(command::WRITE_FPDMA_QUEUED, tag, 100 + u64::from(tag), 1);
     let read = sectors(command::READ_DMA_EXT, 9, 1);
-    for commands in [vec![(1, write(1)), (3, write(3))], vec![(2, read)]] {
+    for commands in [untold_writes().to_vec(), vec![(2, read)]] {
         let (mut machine, build, log) = untold(&commands);
         let messages = machine.interrupts.messages();
         let operations = log.events();
@@ -394,15 +412,15 @@ fn a_larger_image_is_told_by_resize() {
     let mut machine = Course::Disk.machine(&build);
     machine.start();
     let options = MemoryOptions { volatile_cache: true, ..MemoryOptions::default() };
-    let image = MemoryBackend::new((SECTORS + 8) * 512, options).unwrap();
+    let image = MemoryBackend::new((SMALL_SECTORS + 8) * 512, options).unwrap();
     machine.move_to(Options::new([disk(image)]));
     let sectors = |words: &[u16]| u32::from(words[60]) | u32::from(words[61]) << 16;
-    assert_eq!(u64::from(sectors(&machine.identify())), SECTORS);
-    assert_eq!(machine.ahci.control().resize(0), Some((SECTORS + 8) * 512));
+    assert_eq!(u64::from(sectors(&machine.identify())), SMALL_SECTORS);
+    assert_eq!(machine.ahci.control().resize(0), Some((SMALL_SECTORS + 8) * 512));
     machine.run();
     machine.command_off(PortCommand::ST);
     machine.start();
-    assert_eq!(u64::from(sectors(&machine.identify())), SECTORS + 8);
+    assert_eq!(u64::from(sectors(&machine.identify())), SMALL_SECTORS + 8);
 }
 
 #[test]
@@ -464,8 +482,7 @@ static STATES: LazyLock<[Vec<serde_json::Value>; 2]> = LazyLock::new(|| {
         course.drive(&mut machine);
         let mut states = machine.states.take().unwrap_or_default();
         if course == Course::Disk {
-            let write = |tag| (tag, queued(command::WRITE_FPDMA_QUEUED, tag, 5, 1));
-            states.push(untold(&[write(1), write(3)]).0.snapshot());
+            states.push(untold(&untold_writes()).0.snapshot());
             states.push(untold(&[(2, sectors(command::READ_DMA_EXT, 9, 1))]).0.snapshot());
         }
         states.into_iter().map(|state| serde_json::to_value(state).unwrap()).collect()
@@ -542,25 +559,44 @@ static SMALL: LazyLock<Arc<MemoryBackend>> = LazyLock::new(|| {
     Arc::new(MemoryBackend::new(64 * 2048, options).unwrap())
 });
 
-/// Before which access of [`Machine::drive_disk`] the stored state was saved: queued commands are issued.
-const FIXTURE: usize = 84;
+/// Stored states of the first version, and before which access of a course each was saved: queued commands
+/// are issued; a drive has sense data to be asked for.
+const STORED: [(Course, usize, &str); 2] = [
+    (Course::Disk, 84, include_str!("../../tests/fixtures/state/ahci-1.json")),
+    (Course::Drive, 100, include_str!("../../tests/fixtures/state/ahci-drive-1.json")),
+];
+/// The same of [`untold`].
+const STORED_UNTOLD: &str = include_str!("../../tests/fixtures/state/ahci-untold-1.json");
 
 /// What an earlier version of this crate saved, in the middle of traffic, is read by this one, and the
 /// driver goes on with it.
 #[test]
 fn the_first_version_is_read() {
-    let saved = include_str!("../../tests/fixtures/state/ahci-1.json");
-    let (_, wanted) = Course::Disk.run(FIXTURE, |_| Event::Pause);
-    let (_, seen) = Course::Disk.run(FIXTURE, |build| Event::Restore(build, saved.trim().into()));
-    assert_eq!(seen.results, wanted.results);
-    assert!(seen.operations == wanted.operations && seen.memory == wanted.memory);
-    assert_eq!(seen.messages, wanted.messages);
+    for (course, before, saved) in STORED {
+        let (_, wanted) = course.run(before, |_| Event::Pause);
+        let (_, seen) = course.run(before, |build| Event::Restore(build, saved.trim().into()));
+        assert_eq!(seen.results, wanted.results);
+        assert!(seen.operations == wanted.operations && seen.memory == wanted.memory);
+        assert_eq!(seen.messages, wanted.messages);
+    }
+    let (mut machine, build, _) = untold(&untold_writes());
+    machine.go_on_with(build(), STORED_UNTOLD.trim());
+    enable(&mut machine.ahci);
+    machine.run();
+    assert_eq!((machine.get(port::SACT), machine.get(port::TFD)), (0, 0x50));
 }
 
 #[test]
-#[ignore = "writes the stored state anew"]
+#[ignore = "writes the stored states anew"]
 fn store_the_first_version() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/state/ahci-1.json");
-    let state: SavedState = serde_json::from_value(STATES[0][FIXTURE].clone()).unwrap();
-    std::fs::write(path, serde_json::to_string(&state).unwrap() + "\n").unwrap();
+    let store = |name: &str, state: &SavedState| {
+        let path = format!("{}/tests/fixtures/state/{name}-1.json", env!("CARGO_MANIFEST_DIR"));
+        std::fs::write(path, serde_json::to_string(state).unwrap() + "\n").unwrap();
+    };
+    for ((_, before, _), (states, name)) in
+        STORED.iter().zip(STATES.iter().zip(["ahci", "ahci-drive"]))
+    {
+        store(name, &serde_json::from_value(states[*before].clone()).unwrap());
+    }
+    store("ahci-untold", &untold(&untold_writes()).0.snapshot());
 }

@@ -1,6 +1,6 @@
 //! Saved in one adapter, restored in another.
 
-use paraslot_backends::block::testing::{Event as Operation, GatedBackend, RecordingBackend};
+use paraslot_backends::block::testing::{Event as Operation, GatedBackend, Log, RecordingBackend};
 use paraslot_device::StateError;
 use paraslot_device::state::testing::mutate;
 use proptest::prelude::*;
@@ -230,12 +230,10 @@ fn a_state_is_a_few_kilobytes() {
     assert!(text.len() < 4096, "{} bytes: {text}", text.len());
 }
 
-/// Requests that ended while bus mastering was off go along, and are told once it is on: by the other
-/// adapter, which does nothing of it again.
-#[test]
-fn what_could_not_be_told_is_carried() {
-    let image =
-        RecordingBackend::new(MemoryBackend::new(BLOCKS * 512, MemoryOptions::default()).unwrap());
+/// A machine with requests that ended while bus mastering was off, the image, and what is asked of it.
+fn untold() -> (Machine, Arc<dyn BlockBackend>, Log) {
+    let image = MemoryBackend::new(BLOCKS * 512, MemoryOptions::default()).unwrap();
+    let image = RecordingBackend::new(image);
     let (log, image) = (image.log(), Arc::new(image));
     let gated = GatedBackend::new(image.clone());
     let gate = gated.gate();
@@ -252,14 +250,25 @@ fn what_could_not_be_told_is_carried() {
     gate.open();
     machine.run();
     assert_eq!(machine.ended(), [(2, host_status::SUCCESS)], "that one had ended before");
+    (machine, image, log)
+}
 
+fn one_disk(image: Arc<dyn BlockBackend>) -> Bus {
+    let bus = bus();
+    bus.attach(at(0), unit(image)).unwrap();
+    bus
+}
+
+/// They go along, and are told once bus mastering is on: by the other adapter, which does nothing of it
+/// again.
+#[test]
+fn what_could_not_be_told_is_carried() {
+    let (mut machine, image, log) = untold();
     let saved = serde_json::to_value(machine.snapshot()).unwrap();
     assert_eq!(saved["state"]["engine"]["over"].as_array().unwrap().len(), 2);
     let asked = log.events();
     let messages = machine.messages_sent();
-    let other = bus();
-    other.attach(at(0), unit(image)).unwrap();
-    machine.move_to(other);
+    machine.move_to(one_disk(image));
     machine.run();
     assert_eq!((machine.ended(), machine.messages_sent()), (vec![], messages));
     machine.enable(pci::Command::MEMORY | pci::Command::BUS_MASTER);
@@ -418,12 +427,22 @@ fn the_first_version_is_read() {
     assert_eq!(seen.results, wanted.results);
     assert!(seen.operations == wanted.operations && seen.memory == wanted.memory);
     assert_eq!(seen.messages, wanted.messages);
+
+    let saved = include_str!("../../tests/fixtures/state/pvscsi-untold-1.json");
+    let (mut machine, image, _) = untold();
+    machine.go_on_with(one_disk(image), saved.trim());
+    machine.enable(pci::Command::MEMORY | pci::Command::BUS_MASTER);
+    machine.run();
+    assert_eq!(machine.ended(), [(0, host_status::SUCCESS), (1, host_status::SUCCESS)]);
 }
 
 #[test]
-#[ignore = "writes the stored state anew"]
+#[ignore = "writes the stored states anew"]
 fn store_the_first_version() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/state/pvscsi-1.json");
-    let state: SavedState = serde_json::from_value(STATES[FIXTURE].clone()).unwrap();
-    std::fs::write(path, serde_json::to_string(&state).unwrap() + "\n").unwrap();
+    let store = |name: &str, state: &SavedState| {
+        let path = format!("{}/tests/fixtures/state/{name}-1.json", env!("CARGO_MANIFEST_DIR"));
+        std::fs::write(path, serde_json::to_string(state).unwrap() + "\n").unwrap();
+    };
+    store("pvscsi", &serde_json::from_value(STATES[FIXTURE].clone()).unwrap());
+    store("pvscsi-untold", &untold().0.snapshot());
 }
