@@ -294,6 +294,9 @@ impl State {
             if !before.contains(PortCommand::ST) {
                 value &= !PortCommand::CCS;
                 self.next_slot = 0;
+                // What went wrong while it was stopped (a signature without a place, a device that went)
+                // is over.
+                self.halted = false;
                 ring = true;
             }
         } else if before.contains(PortCommand::ST) {

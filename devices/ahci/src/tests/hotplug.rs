@@ -331,3 +331,19 @@ fn devices_come_and_go_beside_a_busy_port() {
         }
     });
 }
+
+/// A driver that had not started the port when a device was exchanged starts it as ever, without a COMRESET.
+#[test]
+fn a_port_that_was_stopped_is_started_with_another_device() {
+    let mut machine = Machine::new(numbered());
+    machine.command_off(PortCommand::ST);
+    machine.detach();
+    machine.attach(disk(numbered()));
+    machine.run();
+    assert_eq!(machine.link(), (LINKED, 0x150, SIGNATURE_ATA));
+    machine.set(port::SERR, u32::MAX);
+    machine.acknowledge();
+    machine.command_on(PortCommand::ST);
+    machine.issue_with(0, &sectors(command::READ_DMA_EXT, 7, 1), 512);
+    machine.expect_done();
+}
