@@ -20,13 +20,14 @@ use paraslot_tests::traffic::finished;
 use paraslot_virtio_net::VirtioNet;
 use paraslot_virtio_pci::VirtioPci;
 use paraslot_vmm::in_process::{InProcess, Machine, Run};
+use paraslot_vmxnet3::Vmxnet3;
 
 use crate::{MEMORY, fingerprint};
 
 const SLOT: Bdf = Bdf::root(3);
 /// Operations that a job has at most once its adapter is set up.
 const JOB: u64 = 100;
-const NETWORKS: [Device; 2] = [Device::VirtioNet, Device::E1000];
+const NETWORKS: [Device; 3] = [Device::VirtioNet, Device::Vmxnet3, Device::E1000];
 
 /// Builds the adapter that `device` names, time and again, at one port.
 pub(crate) fn build(device: Device, machine: &InProcess, port: Arc<dyn NetBackend>) -> Build {
@@ -39,6 +40,11 @@ pub(crate) fn build(device: Device, machine: &InProcess, port: Arc<dyn NetBacken
                     paraslot_virtio_net::Options { mac: HERE, clock, ..Default::default() };
                 let adapter = VirtioNet::new(port, &options).unwrap();
                 Box::new(VirtioPci::new(adapter, host).unwrap())
+            }
+            Device::Vmxnet3 => {
+                let options =
+                    paraslot_vmxnet3::Options { clock, ..paraslot_vmxnet3::Options::new(HERE) };
+                Box::new(Vmxnet3::new(port, options, host).unwrap())
             }
             Device::E1000 => {
                 let options =
