@@ -3,6 +3,8 @@
 //! Task management functions are carried out by the lanes of all request queues, and take the time
 //! that those need to let go of commands. Any number of them can be under way.
 
+mod saved;
+
 use std::sync::Arc;
 
 use paraslot_device::{Bell, DeviceError, DmaSpace, Memory, Progress, Source, Worker};
@@ -36,7 +38,29 @@ struct UnderWay {
     head: u16,
     /// Where its response goes.
     place: GuestAddress,
-    ticket: Ticket,
+    request: TmfRequest,
+    stage: Stage,
+}
+
+/// How far a function is.
+enum Stage {
+    /// Another device was asked for it: it is still to be asked for here.
+    Again(Function),
+    /// The bus has it carried out.
+    Asked(Ticket),
+    /// It is over.
+    Over(u8),
+}
+
+impl UnderWay {
+    /// Its response, once there is one.
+    fn response(&self) -> Option<u8> {
+        match &self.stage {
+            Stage::Again(_) => None,
+            Stage::Asked(ticket) => ticket.response().map(code),
+            Stage::Over(response) => Some(*response),
+        }
+    }
 }
 
 /// What becomes of a function that is asked for.
@@ -128,14 +152,15 @@ impl<A: DmaSpace> ControlWorker<A> {
         match kind {
             Some(control::TMF) => {
                 let place = byte(memory, writable, 0)?;
-                let asked = match structure(memory, readable) {
-                    Some(request) => understand(&request),
-                    None => Asked::Answer(response::FAILURE),
+                let Some(request) = structure(memory, readable) else {
+                    self.answer(memory, *head, place, response::FAILURE);
+                    return Some(());
                 };
-                match asked {
+                match understand(&request) {
                     Asked::Manage(function) => {
                         let ticket = self.shared.bus.manage(function, Some(self.bell.clone()));
-                        self.under_way.push(UnderWay { head: *head, place, ticket });
+                        let stage = Stage::Asked(ticket);
+                        self.under_way.push(UnderWay { head: *head, place, request, stage });
                     }
                     Asked::Answer(response) => self.answer(memory, *head, place, response),
                 }
@@ -162,6 +187,19 @@ impl<A: DmaSpace> ControlWorker<A> {
         Some(())
     }
 
+    /// Has the bus carry out what another device was asked for: when all queues are there again, so that
+    /// it is answered after what it has ended.
+    fn ask_again(&mut self) -> Progress {
+        let mut progress = Progress::Idle;
+        for one in &mut self.under_way {
+            if let Stage::Again(function) = one.stage {
+                one.stage = Stage::Asked(self.shared.bus.manage(function, Some(self.bell.clone())));
+                progress = Progress::More;
+            }
+        }
+        progress
+    }
+
     /// Answers a task management function.
     fn answer(&mut self, memory: &Memory<A>, head: u16, place: GuestAddress, response: u8) {
         // If it is not memory any more, the guest has taken it away, and cannot expect it.
@@ -173,10 +211,10 @@ impl<A: DmaSpace> ControlWorker<A> {
     fn finish(&mut self, memory: &Memory<A>) -> bool {
         let before = self.under_way.len();
         let mut under_way = std::mem::take(&mut self.under_way);
-        under_way.retain(|UnderWay { head, place, ticket }| {
-            let response = ticket.response();
+        under_way.retain(|one| {
+            let response = one.response();
             if let Some(response) = response {
-                self.answer(memory, *head, *place, code(response));
+                self.answer(memory, one.head, one.place, response);
             }
             response.is_none()
         });
@@ -193,7 +231,7 @@ impl<A: DmaSpace> Worker for ControlWorker<A> {
     fn service(&mut self) -> Progress {
         self.bell.answer();
         let Some(memory) = self.queue.dma().memory() else { return Progress::Idle };
-        let mut progress = Progress::Idle;
+        let mut progress = self.ask_again();
         for _ in 0..BATCH {
             // An error has broken the queue and been signalled, and there is nothing more to do.
             let Ok(Some(chain)) = self.queue.pop(&memory) else { break };

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use paraslot_device::{DeviceError, DmaSpace, Worker};
+use paraslot_device::state::Value;
+use paraslot_device::{DeviceError, DmaSpace, SavedState, StateError, Worker};
 use paraslot_scsi::Bus;
 use paraslot_spec::virtio::device_type;
 use paraslot_spec::virtio_scsi::{CONTROL_QUEUE, EVENT_QUEUE};
@@ -18,9 +19,9 @@ use crate::worker::RequestWorker;
 
 /// A virtio SCSI host adapter.
 pub struct VirtioScsi {
-    shared: Arc<Shared>,
-    features: u64,
-    queue_sizes: Box<[u16]>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) features: u64,
+    pub(crate) queue_sizes: Box<[u16]>,
 }
 
 impl VirtioScsi {
@@ -41,6 +42,30 @@ impl VirtioScsi {
     /// What the owner keeps when a transport takes the device over.
     pub fn control(&self) -> Control {
         Control(self.shared.clone())
+    }
+
+    pub(crate) fn control_worker<A: DmaSpace>(
+        &self,
+        queue: Queue<A>,
+    ) -> Result<ControlWorker<A>, DeviceError> {
+        ControlWorker::new(self.shared.clone(), queue)
+    }
+
+    pub(crate) fn event_worker<A: DmaSpace>(&self, queue: Queue<A>) -> EventWorker<A> {
+        EventWorker::new(self.shared.events.clone(), queue)
+    }
+
+    pub(crate) fn request_worker<A: DmaSpace>(
+        &self,
+        index: u16,
+        queue: Queue<A>,
+    ) -> Result<RequestWorker<A>, DeviceError> {
+        if usize::from(index) >= self.queue_sizes.len() {
+            return Err(DeviceError::Config(format!("virtio-scsi: there is no queue {index}")));
+        }
+        let depth = queue.size().into();
+        let lane = self.shared.bus.open_lane(depth).map_err(DeviceError::Backend)?;
+        Ok(RequestWorker::new(queue, lane, self.shared.clone()))
     }
 }
 
@@ -81,17 +106,10 @@ impl<A: DmaSpace> VirtioDevice<A> for VirtioScsi {
     }
 
     fn start_queue(&mut self, index: u16, queue: Queue<A>) -> Result<Box<dyn Worker>, DeviceError> {
-        if usize::from(index) >= self.queue_sizes.len() {
-            return Err(DeviceError::Config(format!("virtio-scsi: there is no queue {index}")));
-        }
         Ok(match index {
-            CONTROL_QUEUE => Box::new(ControlWorker::new(self.shared.clone(), queue)?),
-            EVENT_QUEUE => Box::new(EventWorker::new(self.shared.events.clone(), queue)),
-            _ => {
-                let depth = queue.size().into();
-                let lane = self.shared.bus.open_lane(depth).map_err(DeviceError::Backend)?;
-                Box::new(RequestWorker::new(queue, lane, self.shared.clone()))
-            }
+            CONTROL_QUEUE => Box::new(self.control_worker(queue)?),
+            EVENT_QUEUE => Box::new(self.event_worker(queue)),
+            _ => Box::new(self.request_worker(index, queue)?),
         })
     }
 
@@ -103,6 +121,28 @@ impl<A: DmaSpace> VirtioDevice<A> for VirtioScsi {
         shared.start_over(0);
         shared.reset_sizes();
         shared.bus.power_on();
+    }
+
+    fn save(&self) -> Result<SavedState, StateError> {
+        self.save_device()
+    }
+
+    /// The bus is restored, too, after a power on.
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        self.restore_device(state)
+    }
+
+    fn save_queue(&self, index: u16, worker: &dyn Worker) -> Result<Value, StateError> {
+        Self::save_worker::<A>(index, worker)
+    }
+
+    fn restore_queue(
+        &mut self,
+        index: u16,
+        queue: Queue<A>,
+        state: &Value,
+    ) -> Result<Box<dyn Worker>, StateError> {
+        self.restore_worker(index, queue, state)
     }
 }
 

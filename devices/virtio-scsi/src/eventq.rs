@@ -2,18 +2,26 @@
 
 use std::sync::Arc;
 
-use paraslot_device::{DmaSpace, Memory, Progress, Source, Worker};
+use paraslot_device::{DmaSpace, Memory, Progress, Source, StateError, Worker};
 use paraslot_spec::virtio_scsi::Event;
 use paraslot_virtio::segments::{part, total, write};
-use paraslot_virtio::{Chain, Queue};
+use paraslot_virtio::{Chain, Queue, QueueState};
+use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes;
 
 use crate::events::Events;
+use crate::state::restore_queue;
 
 /// Most buffers that are used in one call of `service`.
 const BATCH: usize = 16;
 
 const EVENT: u64 = size_of::<Event>() as u64;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EventState {
+    queue: QueueState,
+}
 
 /// Puts events into the driver's buffers. It takes none before it has an event for it, so it has none
 /// that could be lost.
@@ -25,6 +33,17 @@ pub(crate) struct EventWorker<A: DmaSpace> {
 impl<A: DmaSpace> EventWorker<A> {
     pub(crate) fn new(events: Arc<Events>, queue: Queue<A>) -> Self {
         Self { events, queue }
+    }
+
+    /// What [`restore`](Self::restore) takes.
+    pub(crate) fn save(&self) -> EventState {
+        let Self { events: _, queue } = self;
+        EventState { queue: queue.save() }
+    }
+
+    /// Puts a worker that was just made where another was.
+    pub(crate) fn restore(&mut self, state: &EventState) -> Result<(), StateError> {
+        restore_queue(&mut self.queue, &state.queue, &[])
     }
 
     /// Uses a buffer: for the next event, or, if that does not fit, for NO_EVENT at once.

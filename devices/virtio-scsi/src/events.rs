@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use paraslot_device::Bell;
+use paraslot_device::{Bell, StateError};
 use paraslot_scsi::{Address, BusEvent, Listener};
-use paraslot_spec::virtio_scsi::{Event, event, feature, reset_reason};
+use paraslot_spec::virtio_scsi::{Event, Lun, event, feature, reset_reason};
+use serde::{Deserialize, Serialize};
 
-use crate::address::encode;
+use crate::address::{Whom, decode, encode};
 
 /// Most events that wait for buffers. What is more is lost, and the driver is told that some were.
 pub const MAX_EVENTS: usize = 256;
@@ -29,6 +30,53 @@ struct State {
     missed: bool,
 }
 
+/// [`Events`], saved.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EventsState {
+    /// In order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pending: Vec<EventState>,
+    missed: bool,
+}
+
+/// An [`Event`], saved.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventState {
+    event: u32,
+    #[serde(with = "hex")]
+    lun: [u8; 8],
+    reason: u32,
+}
+
+impl EventState {
+    fn new(event: &Event) -> Self {
+        let Event { event, lun, reason } = *event;
+        Self { event: event.get(), lun: lun.0, reason: reason.get() }
+    }
+
+    /// The event, if it is one of those that are told with these features, about a unit that can be
+    /// there.
+    fn read(&self, features: u64, limits: Address) -> Option<Event> {
+        let Self { event, lun, reason } = *self;
+        let lun = Lun(lun);
+        let Some(Whom::Unit(address)) = decode(lun) else { return None };
+        let needs = match (event, reason) {
+            (event::TRANSPORT_RESET, reset_reason::RESCAN | reset_reason::REMOVED) => {
+                feature::HOTPLUG
+            }
+            (event::PARAM_CHANGE, 0..=0xffff) => feature::CHANGE,
+            _ => return None,
+        };
+        let possible = features & needs != 0
+            && encode(address) == lun
+            && address.target <= limits.target
+            && address.lun <= limits.lun;
+        possible.then(|| Event { event: event.into(), lun, reason: reason.into() })
+    }
+}
+
 impl Events {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self { state: Mutex::default(), bell: Bell::new()? })
@@ -41,6 +89,27 @@ impl Events {
     /// Forgets all; from now on the driver hears of what these features allow.
     pub(crate) fn start_over(&self, features: u64) {
         *self.lock() = State { features, ..State::default() };
+    }
+
+    /// What [`restore`](Self::restore) takes.
+    pub(crate) fn save(&self) -> EventsState {
+        let State { features: _, pending, missed } = &*self.lock();
+        EventsState { pending: pending.iter().map(EventState::new).collect(), missed: *missed }
+    }
+
+    /// Has the driver told of what it was to be told of, with the features that it has accepted and for
+    /// a bus with such limits.
+    pub(crate) fn restore(&self, saved: &EventsState, limits: Address) -> Result<(), StateError> {
+        let EventsState { pending, missed } = saved;
+        let mut state = self.lock();
+        let any = state.features & (feature::HOTPLUG | feature::CHANGE) != 0;
+        let read = pending.iter().map(|event| event.read(state.features, limits));
+        let events: Option<VecDeque<_>> = read.collect();
+        let events = events.filter(|events| events.len() <= MAX_EVENTS && (any || !missed));
+        state.pending = events
+            .ok_or_else(|| StateError::impossible("events that the driver is not told of"))?;
+        state.missed = *missed;
+        Ok(())
     }
 
     /// Events that wait.

@@ -12,6 +12,11 @@
 //! Task management finds every command that was made available before it was asked for, on any request
 //! queue, and is answered when the driver has been told of every command that it ended.
 //!
+//! What is saved goes on with the units of a bus that was made alike (see
+//! [`Bus::restore`](paraslot_scsi::Bus::restore)). Answers that the driver could not be given go along, as do
+//! events. A task management function that was under way is asked for once more, so a reset may be
+//! carried out twice before it is answered.
+//!
 //! Memory, per started request queue of `n` entries: `n` slots of about 100 bytes, the queue's own
 //! bookkeeping, and what the lane needs for a depth of `n`; 24 bytes (48 while a list grows) for each
 //! buffer of the commands in flight, which are limited to 16384 buffers and one chain more. Nothing is
@@ -26,6 +31,7 @@ mod eventq;
 mod events;
 mod request;
 mod shared;
+mod state;
 #[cfg(test)]
 mod tests;
 mod well_known;

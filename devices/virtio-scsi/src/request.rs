@@ -4,12 +4,13 @@
 //! it writes a response, sense data in a field of sense_size bytes and data in.
 
 use paraslot_device::dma::Direction;
-use paraslot_device::{DmaBuffers, DmaSpace, Memory};
+use paraslot_device::{DmaBuffers, DmaSpace, Memory, StateError};
 use paraslot_scsi::{Attribute, Cdb, Command, Sense, SenseFormat};
 use paraslot_spec::scsi::opcode::{VARIABLE_LENGTH, cdb_len};
 use paraslot_spec::virtio_scsi::{RequestHeader, ResponseHeader, response, task_attribute};
 use paraslot_virtio::segments::{part, read, total, write};
 use paraslot_virtio::{Chain, Segment};
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use vm_memory::{GuestAddress, GuestMemory, Permissions};
 use zerocopy::{FromBytes, IntoBytes};
@@ -40,6 +41,16 @@ pub(crate) struct Place {
     /// Bytes of data, in both directions.
     data: u64,
     /// Data is written to the guest, right behind the sense data.
+    reads: bool,
+}
+
+/// A [`Place`], saved.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PlaceState {
+    /// Guest addresses, and bytes there.
+    pieces: Vec<(u64, usize)>,
+    data: u64,
     reads: bool,
 }
 
@@ -91,6 +102,31 @@ impl Place {
             memory.check_range(address, len, Permissions::Write)
         };
         len >= RESPONSE && self.pieces.iter().all(here)
+    }
+
+    /// Bytes of data, in both directions.
+    pub(crate) fn data(&self) -> u64 {
+        self.data
+    }
+
+    pub(crate) fn save(&self) -> PlaceState {
+        let Self { pieces, len: _, data, reads } = self;
+        let pieces = pieces.iter().map(|(address, len)| (address.0, *len)).collect();
+        PlaceState { pieces, data: *data, reads: *reads }
+    }
+
+    /// A place as [`find`](Self::find) can have found it. Whether it is memory is seen when the answer
+    /// is written: the guest may have taken it away since.
+    pub(crate) fn restore(state: &PlaceState) -> Result<Self, StateError> {
+        let PlaceState { ref pieces, data, reads } = *state;
+        let whole = size_of::<ResponseHeader>()..=BACK;
+        let len = pieces.iter().fold(0, |sum: usize, (_, len)| sum.saturating_add(*len));
+        if !whole.contains(&len) || pieces.iter().any(|(_, len)| *len == 0) || (reads && data == 0)
+        {
+            return Err(StateError::impossible("a place where no answer can go"));
+        }
+        let pieces = pieces.iter().map(|(address, len)| (GuestAddress(*address), *len)).collect();
+        Ok(Self { pieces, len, data, reads })
     }
 
     /// Writes the answer, once; returns the bytes that were written in all, from the start of what can

@@ -4,9 +4,10 @@ use std::mem::offset_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use paraslot_device::StateError;
 use paraslot_scsi::Bus;
 use paraslot_spec::virtio_scsi::{Config, DEFAULT_CDB_SIZE, DEFAULT_SENSE_SIZE};
-use paraslot_virtio::DeviceConfig;
+use paraslot_virtio::{DeviceConfig, DeviceConfigState};
 
 use crate::config::{MAX_CDB_SIZE, MAX_SENSE_SIZE};
 use crate::events::Events;
@@ -32,6 +33,13 @@ impl Size {
         let here = usize::try_from(offset) == Ok(self.place);
         let value = u32::from_le_bytes(data.try_into().ok()?);
         (here && value <= self.most).then_some(value)
+    }
+
+    /// What a saved configuration has.
+    fn saved(&self, config: &[u8]) -> Option<u32> {
+        let field = config.get(self.place..)?.first_chunk()?;
+        let value = u32::from_le_bytes(*field);
+        (value <= self.most).then_some(value)
     }
 
     fn set(&self, value: u32, config: &DeviceConfig) {
@@ -80,6 +88,20 @@ impl Shared {
                 size.set(value, &self.config);
             }
         }
+    }
+
+    /// Takes over the sizes of a saved configuration, and the rest of it if it is this device's.
+    pub(crate) fn restore_config(&self, config: &DeviceConfigState) -> Result<(), StateError> {
+        let sizes = [&self.sense_size, &self.cdb_size];
+        let values = sizes.map(|size| size.saved(config.bytes()));
+        let [Some(sense), Some(cdb)] = values else {
+            return Err(StateError::impossible("a sense_size or cdb_size that cannot be set"));
+        };
+        let field = |place: usize| place..place + size_of::<u32>();
+        self.config.restore(config, &sizes.map(|size| field(size.place)))?;
+        self.sense_size.set(sense, &self.config);
+        self.cdb_size.set(cdb, &self.config);
+        Ok(())
     }
 
     /// What the driver had set up is forgotten, and `features` are accepted.

@@ -6,6 +6,7 @@ mod flow;
 mod framing;
 mod management;
 mod requests;
+mod state;
 mod well_known;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! A request queue's loop.
 
+mod saved;
+
 use std::sync::Arc;
 
 use paraslot_device::{DmaSpace, Memory, Progress, Source, Worker};

@@ -10,7 +10,7 @@ use crate::MAX_EVENTS;
 const BUFFERS: u64 = DATA;
 
 /// Gives the device event buffers.
-fn give(host: &mut Host, count: u64, len: u32) {
+pub(super) fn give(host: &mut Host, count: u64, len: u32) {
     for index in 0..count {
         host.write(BUFFERS + 32 * index, &[POISON; 32]);
         host.events().ring.add(&[Buffer::writable(BUFFERS + 32 * index, len)]);
@@ -18,7 +18,7 @@ fn give(host: &mut Host, count: u64, len: u32) {
 }
 
 /// The next event that was told, in the buffer that was given as the `index`th.
-fn told(host: &mut Host, index: u64) -> Option<(u32, [u8; 8], u32)> {
+pub(super) fn told(host: &mut Host, index: u64) -> Option<(u32, [u8; 8], u32)> {
     let (_, written) = host.events().ring.used()?;
     assert_eq!(written, 16);
     let bytes = host.read(BUFFERS + 32 * index, 17);
@@ -27,7 +27,7 @@ fn told(host: &mut Host, index: u64) -> Option<(u32, [u8; 8], u32)> {
     Some((event.event.get(), event.lun.0, event.reason.get()))
 }
 
-fn rescan(lun: [u8; 8]) -> Option<(u32, [u8; 8], u32)> {
+pub(super) fn rescan(lun: [u8; 8]) -> Option<(u32, [u8; 8], u32)> {
     Some((event::TRANSPORT_RESET, lun, reset_reason::RESCAN))
 }
 

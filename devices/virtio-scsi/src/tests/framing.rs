@@ -285,6 +285,7 @@ proptest! {
             1..8,
         ),
         sizes in prop::sample::select(vec![(96, 32), (96, 32), (252, 260), (0, 0)]),
+        moves: bool,
     ) {
         let mut host = Host::simple(memory(64));
         host.set_sizes(sizes.0, sizes.1);
@@ -322,14 +323,19 @@ proptest! {
             heads.push((queue, host.ports[queue].ring.add(&buffers), total));
         }
         host.run();
-        for queue in 0..host.ports.len() {
+        let broken: Vec<bool> = host.ports.iter().map(|port| port.signals.resets() == 1).collect();
+        if moves {
+            host.move_house();
+            host.run();
+        }
+        for (queue, broken) in broken.into_iter().enumerate() {
             while let Some((head, written)) = host.ports[queue].ring.used() {
                 let index = heads.iter().position(|one| (one.0, one.1) == (queue, head));
                 let (_, _, total) = heads.remove(index.expect("given back once"));
                 prop_assert!(u64::from(written) <= total);
             }
             let kept = heads.iter().any(|one| one.0 == queue);
-            prop_assert_eq!(kept, host.ports[queue].signals.resets() == 1);
+            prop_assert_eq!(kept, broken);
         }
         let memory = host.read(DATA, 0x1_0000);
         let may = |address: u64| {
