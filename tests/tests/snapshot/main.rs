@@ -3,11 +3,25 @@
 mod disks;
 mod networks;
 
+use std::ops::Range;
+
 use paraslot_drivers::Platform;
+use paraslot_protocol::Device;
 use paraslot_vmm::in_process::{InProcess, Machine, Run};
 use vm_memory::{Bytes, GuestAddress};
 
 const MEMORY: usize = 16 << 20;
+
+/// Most operations of a job once its device is set up.
+const JOB: u64 = 150;
+
+/// The operations of a job before which its device moves: all of its first job's. The others are set
+/// up in the same way, so there it is those of the job itself.
+fn places(seen: &mut Vec<Device>, device: Device, operations: u64) -> Range<u64> {
+    let first = !seen.contains(&device);
+    seen.push(device);
+    if first { 0..operations } else { operations.saturating_sub(JOB)..operations }
+}
 
 fn stepped() -> Machine {
     Machine::new(MEMORY, Run::Stepped(None))

@@ -1,6 +1,5 @@
 //! Network adapters in the middle of a job.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,11 +21,9 @@ use paraslot_virtio_pci::VirtioPci;
 use paraslot_vmm::in_process::{InProcess, Machine, Run};
 use paraslot_vmxnet3::Vmxnet3;
 
-use crate::{MEMORY, fingerprint};
+use crate::{MEMORY, fingerprint, places};
 
 const SLOT: Bdf = Bdf::root(3);
-/// Operations that a job has at most once its adapter is set up.
-const JOB: u64 = 100;
 const NETWORKS: [Device; 3] = [Device::VirtioNet, Device::Vmxnet3, Device::E1000];
 
 /// Builds the adapter that `device` names, time and again, at one port.
@@ -222,15 +219,12 @@ fn course(job: NetJob, moves: Moves) -> Course {
 /// Lost doorbells and interrupts: crosvm 078ef31b7, CH 3e3008f36, OV d31d6641d, FC 5958.
 #[test]
 fn an_adapter_moves_before_any_operation_and_nobody_notices() {
-    let mut set_up = BTreeSet::new();
+    let mut seen = Vec::new();
     for job in jobs() {
         let count = course(job, Moves::PauseBefore(u64::MAX)).operations;
         println!("{job}: {count} operations");
         assert!(count > 20);
-        // Every job of a device is set up in the same way.
-        let first =
-            if set_up.insert(job.device.to_string()) { 0 } else { count.saturating_sub(JOB) };
-        for index in first..count {
+        for index in places(&mut seen, job.device, count) {
             let paused = course(job, Moves::PauseBefore(index));
             let moved = course(job, Moves::Before(index));
             let context = format!("{job}, before operation {index}");
