@@ -1,31 +1,34 @@
 //! A served function as a [`PciDevice`].
 
+mod discovery;
 mod forward;
 mod link;
 mod messages;
+mod state;
 
-use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use paraslot_device::{DeviceError, Doorbell, Host, IntxEventFds, MsiMessage, SharedPage};
-use paraslot_pci::{BarKind, BarSpec, BarState, Layout, PciDevice, ROM_BAR, ReadWindow};
-use paraslot_spec::pci::{Command, bar, header, msi, msix, pm};
-use vm_memory::{GuestAddressSpace, GuestMemory, GuestMemoryBackend, GuestMemoryRegion};
+use paraslot_device::{
+    DeviceError, Doorbell, Host, IntxEventFds, MsiMessage, SavedState, StateError,
+};
+use paraslot_pci::{BarKind, BarState, Layout, PciDevice};
+use paraslot_spec::pci::{Command, header, msi, msix, pm};
+use vm_memory::GuestAddressSpace;
 
 use crate::connection::End;
 use crate::function::Capabilities;
 use crate::sys;
-use crate::wire::{irq, region};
+use crate::wire::{feature, irq, region};
+use discovery::{
+    CONFIG_LEN, command_in, copy, doorbells, dword, read_config, share, specs, windows,
+    with_bus_master, word,
+};
 use forward::Forwarder;
 use link::{Link, RegionInfo};
 use messages::{GuestTable, Vectors, Wish};
-
-/// Bytes of conventional configuration space.
-const CONFIG_LEN: usize = 256;
 
 /// Why a served function could not be had, or was lost.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +87,10 @@ impl Fault {
 /// A server that goes away, breaks the protocol or refuses what it must not leaves a function of which all
 /// registers read as ones, and a [`Fault`].
 ///
-/// [`pause`](PciDevice::pause) takes bus mastering away: the server's function accesses no memory and sends no
-/// message then, and keeps what it is asked for until [`resume`](PciDevice::resume). Its pin is masked.
+/// [`pause`](PciDevice::pause) has the server stop the function (VFIO's device state STOP), and saved states are
+/// the server's: text, as servers of this crate have it. Of a server without device states, `pause`
+/// takes bus mastering away: its function accesses no memory and sends no message then, and keeps what it is
+/// asked for until [`resume`](PciDevice::resume); its pin is masked.
 pub struct VfioUser<A> {
     link: Link,
     layout: Layout,
@@ -96,12 +101,24 @@ pub struct VfioUser<A> {
     msi: Option<Vectors>,
     forwarder: Forwarder,
     pin: Pin,
-    /// Bus mastering was taken away; whether the guest wants it.
-    paused: Option<bool>,
+    /// The server has device states, and the function's own.
+    has_states: bool,
+    can_move: bool,
+    paused: Paused,
     lost: bool,
     fault: Fault,
     /// What the server has mapped stays, and what its pin is wired to.
     _memory: A,
+}
+
+/// Whether the function is paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Paused {
+    No,
+    /// By the server.
+    Stopped,
+    /// Bus mastering was taken away; whether the guest wants it.
+    Muted(bool),
 }
 
 /// How the pin is connected.
@@ -167,6 +184,7 @@ impl<A: GuestAddressSpace> VfioUser<A> {
         layout.windows = windows(regions)?;
         share(&mut link, &memory)?;
 
+        let (has_states, can_move) = link.migration()?;
         let mut forwarder = Forwarder::new(msi.clone(), intx.clone(), executor)?;
         let pin = match (pins > 0, intx.eventfds()) {
             (false, _) => Pin::None,
@@ -184,7 +202,9 @@ impl<A: GuestAddressSpace> VfioUser<A> {
             msi: has_msi.then(|| Vectors::new(irq::MSI, 1, msi)),
             forwarder,
             pin,
-            paused: None,
+            has_states,
+            can_move,
+            paused: Paused::No,
             lost: false,
             fault: Fault::default(),
             _memory: memory,
@@ -235,9 +255,16 @@ impl<A> VfioUser<A> {
     fn settle_pin(&mut self) -> Result<(), ClientError> {
         if matches!(self.pin, Pin::Forwarded(_)) && self.forwarder.asserted() {
             self.mask_pin(false)?;
-            self.forwarder.settle();
+            self.settle_level();
         }
         Ok(())
+    }
+
+    /// Makes the level of the host's line what the server has said of it.
+    fn settle_level(&self) {
+        if matches!(self.pin, Pin::Forwarded(_)) {
+            self.forwarder.settle();
+        }
     }
 
     fn mask_pin(&mut self, masked: bool) -> Result<(), ClientError> {
@@ -327,10 +354,6 @@ impl<A> VfioUser<A> {
         self.link.write(region::CONFIG, at, &command.bits().to_le_bytes())?;
         Ok(before.contains(Command::BUS_MASTER))
     }
-
-    fn gone(&self) -> DeviceError {
-        DeviceError::Worker(io::ErrorKind::NotConnected.into())
-    }
 }
 
 impl<A: Send> PciDevice for VfioUser<A> {
@@ -347,14 +370,16 @@ impl<A: Send> PciDevice for VfioUser<A> {
         if read.is_none() {
             return data.fill(0xff);
         }
-        if let (Some(wanted), Some(byte)) = (self.paused, command_in(offset, data)) {
+        if let (Paused::Muted(wanted), Some(byte)) = (self.paused, command_in(offset, data)) {
             *byte = with_bus_master(*byte, wanted);
         }
     }
 
     fn config_write(&mut self, offset: u16, data: &[u8]) {
         let mut held_back = data.to_vec();
-        if let (Some(wanted), Some(byte)) = (&mut self.paused, command_in(offset, &mut held_back)) {
+        if let (Paused::Muted(wanted), Some(byte)) =
+            (&mut self.paused, command_in(offset, &mut held_back))
+        {
             *wanted = *byte != with_bus_master(*byte, false);
             *byte = with_bus_master(*byte, false);
         }
@@ -416,39 +441,36 @@ impl<A: Send> PciDevice for VfioUser<A> {
     }
 
     fn pause(&mut self) -> Result<(), DeviceError> {
-        if self.paused.is_some() {
-            return Ok(());
-        }
-        let paused = self.with(|this| {
-            let before = this.set_bus_master(false)?;
-            this.mask_pin(true)?;
-            Ok(before)
-        });
-        self.paused = paused;
-        paused.map(|_| ()).ok_or_else(|| self.gone())
+        self.pause_it()
     }
 
     fn resume(&mut self) -> Result<(), DeviceError> {
-        let Some(before) = self.paused.take() else { return Ok(()) };
-        let resumed = self.with(|this| {
-            if before {
-                this.set_bus_master(true)?;
-            }
-            this.forwarder.asserted();
-            this.mask_pin(false)?;
-            if matches!(this.pin, Pin::Forwarded(_)) {
-                this.forwarder.settle();
-            }
-            Ok(())
-        });
-        resumed.ok_or_else(|| self.gone())
+        self.resume_it()
+    }
+
+    fn save(&mut self) -> Result<SavedState, StateError> {
+        self.save_it()
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        self.check_movable()?;
+        let restored = self.try_restore(state);
+        if restored.is_err() {
+            self.reset();
+        }
+        restored
     }
 }
 
 impl<A> VfioUser<A> {
     /// The server's function was reset.
     fn after_reset(&mut self, config: &[u8; CONFIG_LEN]) -> Result<(), ClientError> {
-        self.paused = self.paused.map(|_| false);
+        match &mut self.paused {
+            Paused::No => {}
+            // A reset has it run.
+            Paused::Stopped => self.link.set_state(feature::STOP)?,
+            Paused::Muted(wanted) => *wanted = false,
+        }
         if let Some(table) = &mut self.table {
             table.reset();
         }
@@ -458,143 +480,6 @@ impl<A> VfioUser<A> {
         }
         self.look(config)
     }
-}
-
-/// The low byte of the command register, among what is read or written from `offset` on.
-fn command_in(offset: u16, data: &mut [u8]) -> Option<&mut u8> {
-    data.get_mut(usize::from(header::COMMAND.checked_sub(offset)?))
-}
-
-fn with_bus_master(byte: u8, on: bool) -> u8 {
-    let [bit, _] = Command::BUS_MASTER.bits().to_le_bytes();
-    if on { byte | bit } else { byte & !bit }
-}
-
-fn read_config(link: &mut Link) -> Result<[u8; CONFIG_LEN], ClientError> {
-    let mut config = [0; CONFIG_LEN];
-    link.read(region::CONFIG, 0, &mut config)?;
-    Ok(config)
-}
-
-fn copy(config: &[u8; CONFIG_LEN], at: u16, data: &mut [u8]) {
-    for (index, place) in (usize::from(at)..).zip(data) {
-        *place = config.get(index).copied().unwrap_or(0);
-    }
-}
-
-fn word(config: &[u8; CONFIG_LEN], at: u16) -> u16 {
-    let mut bytes = [0; 2];
-    copy(config, at, &mut bytes);
-    u16::from_le_bytes(bytes)
-}
-
-fn dword(config: &[u8; CONFIG_LEN], at: u16) -> u32 {
-    let mut bytes = [0; 4];
-    copy(config, at, &mut bytes);
-    u32::from_le_bytes(bytes)
-}
-
-/// Sizes the BARs, as firmware does: what stays zero when ones are written is the size.
-fn specs(
-    link: &mut Link,
-    region_size: impl Fn(u8) -> u64,
-) -> Result<[Option<BarSpec>; 7], ClientError> {
-    let mut size = |at: u16| -> Result<(u32, u32), ClientError> {
-        let mut before = [0; 4];
-        link.read(region::CONFIG, at.into(), &mut before)?;
-        link.write(region::CONFIG, at.into(), &u32::MAX.to_le_bytes())?;
-        let mut ones = [0; 4];
-        link.read(region::CONFIG, at.into(), &mut ones)?;
-        link.write(region::CONFIG, at.into(), &before)?;
-        Ok((u32::from_le_bytes(before), u32::from_le_bytes(ones)))
-    };
-    let mut specs = [None; 7];
-    let mut upper_half = false;
-    for (index, slot) in (0_u8..).zip(&mut specs) {
-        if std::mem::take(&mut upper_half) {
-            continue;
-        }
-        let register =
-            if index == ROM_BAR { header::ROM } else { header::BAR0 + 4 * u16::from(index) };
-        let (before, ones) = size(register)?;
-        if ones == 0 {
-            continue;
-        }
-        let kind = match index {
-            ROM_BAR => BarKind::Rom,
-            _ if before & bar::IO != 0 => BarKind::Io,
-            _ if before & bar::MEMORY_64 != 0 => BarKind::Memory64,
-            _ => BarKind::Memory32,
-        };
-        let (flags, high) = match kind {
-            BarKind::Io if ones >> 16 == 0 => (bar::IO_FLAGS, 0xffff_ffff_ffff_0000),
-            BarKind::Io => (bar::IO_FLAGS, u64::from(u32::MAX) << 32),
-            BarKind::Memory32 => (bar::MEMORY_FLAGS, u64::from(u32::MAX) << 32),
-            BarKind::Memory64 if index < 5 => {
-                upper_half = true;
-                (bar::MEMORY_FLAGS, u64::from(size(register + 4)?.1) << 32)
-            }
-            BarKind::Memory64 => {
-                return Err(ClientError::Unsuited("its BAR 5 is a 64-bit one"));
-            }
-            BarKind::Rom => (0x7ff, u64::from(u32::MAX) << 32),
-        };
-        let size = (high | u64::from(ones & !flags)).wrapping_neg();
-        if !size.is_power_of_two() || size != region_size(index) {
-            return Err(ClientError::Unsuited("its BARs are not what its regions are"));
-        }
-        let memory = matches!(kind, BarKind::Memory32 | BarKind::Memory64);
-        let prefetchable = memory && before & bar::PREFETCHABLE != 0;
-        *slot = Some(BarSpec { kind, size, prefetchable });
-    }
-    Ok(specs)
-}
-
-/// The doorbells of a BAR. A place outside of it is none.
-fn doorbells(link: &mut Link, bar: u8, size: u64) -> Result<Vec<Doorbell>, ClientError> {
-    if size == 0 {
-        return Ok(Vec::new());
-    }
-    let list = link.io_fds(bar.into())?;
-    let bells = list.into_iter().filter_map(|place| {
-        let end = place.offset.checked_add(place.len.max(1).into())?;
-        let event = sys::eventfd(place.event).filter(|_| end <= size)?;
-        Some(Doorbell { bar, offset: place.offset, len: place.len, value: place.value, event })
-    });
-    Ok(bells.collect())
-}
-
-/// The pages that may be read without asking.
-fn windows(regions: Vec<RegionInfo>) -> Result<Vec<ReadWindow>, ClientError> {
-    let mut windows = Vec::new();
-    for (bar, info) in (0_u8..6).zip(regions) {
-        let Some(file) = info.file else { continue };
-        for (offset, len) in info.areas {
-            let end = offset.checked_add(len).ok_or(ClientError::Malformed)?;
-            let at = info.file_offset.checked_add(offset).ok_or(ClientError::Malformed)?;
-            let len = usize::try_from(len).map_err(|_| ClientError::Malformed)?;
-            if end > info.size {
-                return Err(ClientError::Malformed);
-            }
-            let file = File::from(file.try_clone()?);
-            let page = Arc::new(SharedPage::of_other(file, at, len)?);
-            windows.push(ReadWindow { bar, offset, page });
-        }
-    }
-    Ok(windows)
-}
-
-/// Shares all of the guest's memory.
-fn share<A: GuestAddressSpace>(link: &mut Link, memory: &A) -> Result<(), ClientError> {
-    let memory = memory.memory();
-    let physical = memory.physical_memory();
-    let physical = physical.ok_or(ClientError::Unsuited("guest memory is behind an IOMMU"))?;
-    for part in physical.iter() {
-        let start = part.start_addr().0;
-        let file = part.file_offset().ok_or(ClientError::NoFile(start))?;
-        link.dma_map(start, part.len(), file.file().as_fd(), file.start())?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use paraslot_device::DeviceError;
 use paraslot_pci::PciDevice;
 use paraslot_spec::pci::{Status, capability, express, header, msi, msix};
 
+use crate::migration::Stage;
 use crate::signals::{Kind, Signals};
 
 /// Bytes of configuration space.
@@ -116,12 +117,31 @@ pub(crate) struct Served {
     /// Kinds that were enabled here.
     enabled_here: [bool; 2],
     paused: bool,
+    can_move: bool,
+    stage: Stage,
 }
 
 impl Served {
     pub(crate) fn new(mut device: Box<dyn PciDevice>) -> Self {
         let capabilities = Capabilities::find(|at, data| device.config_read(at, data));
-        Self { device, capabilities, enabled_here: [false; 2], paused: false }
+        let stage = Stage::default();
+        let enabled_here = [false; 2];
+        let mut this =
+            Self { device, capabilities, enabled_here, paused: false, can_move: false, stage };
+        // Only a function that is paused says whether it can be saved.
+        this.can_move = this.pause().is_ok() && this.device.save().is_ok();
+        let goes_on = !this.paused || this.resume().is_ok();
+        this.can_move &= goes_on;
+        this
+    }
+
+    /// Whether the function's state can be saved and restored.
+    pub(crate) fn can_move(&self) -> bool {
+        self.can_move
+    }
+
+    pub(crate) fn stage(&mut self) -> &mut Stage {
+        &mut self.stage
     }
 
     pub(crate) fn device(&mut self) -> &mut dyn PciDevice {
@@ -149,10 +169,25 @@ impl Served {
         }
     }
 
-    /// Resets the function; what the client has of its interrupts stays.
-    pub(crate) fn reset(&mut self, signals: &Signals) {
+    /// Resets the function; what the client has of its interrupts stays. It runs afterwards, whatever it did
+    /// before.
+    pub(crate) fn reset(&mut self, signals: &Signals) -> Result<(), DeviceError> {
         self.device.reset();
         self.after_reset(signals);
+        self.stage = Stage::Running;
+        if self.paused { self.resume() } else { Ok(()) }
+    }
+
+    /// The function has another's state: the interrupts that it has are the client's of now.
+    pub(crate) fn after_restore(&mut self, signals: &Signals) {
+        self.enabled_here = [false; 2];
+        let vectors = self.capabilities.msix.map_or(0, |table| table.vectors);
+        for vector in 0..vectors {
+            self.follow(Kind::Msix, vector, signals.assigned(Kind::Msix, vector));
+        }
+        if signals.assigned(Kind::Msi, 0) {
+            self.follow(Kind::Msi, 0, true);
+        }
     }
 
     /// What a reset has undone and the client takes to be there.
@@ -252,13 +287,16 @@ impl Served {
     /// Has the function quiet while `change` is made: it accesses no memory, and has no request in flight
     /// that could.
     pub(crate) fn quiet<R>(&mut self, change: impl FnOnce() -> R) -> Result<R, DeviceError> {
+        if self.paused {
+            return Ok(change());
+        }
         self.pause()?;
         let result = change();
         self.resume()?;
         Ok(result)
     }
 
-    fn pause(&mut self) -> Result<(), DeviceError> {
+    pub(crate) fn pause(&mut self) -> Result<(), DeviceError> {
         let mut tries = 1;
         while let Err(error) = self.device.pause() {
             if tries == PAUSES {
@@ -270,7 +308,7 @@ impl Served {
         Ok(())
     }
 
-    fn resume(&mut self) -> Result<(), DeviceError> {
+    pub(crate) fn resume(&mut self) -> Result<(), DeviceError> {
         self.device.resume()?;
         self.paused = false;
         Ok(())
@@ -283,6 +321,7 @@ impl Served {
     /// When it cannot go on.
     pub(crate) fn start_over(&mut self, forget: impl FnOnce()) -> Result<(), DeviceError> {
         self.enabled_here = [false; 2];
+        self.stage = Stage::Running;
         self.device.reset();
         let quiet = self.paused || self.pause().is_ok();
         forget();

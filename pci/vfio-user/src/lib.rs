@@ -39,6 +39,7 @@
 //! | MSI, MSI-X | an eventfd for each vector, in chunks. The client has the MSI-X table and does not tell of it, so a vector is unmasked in the function's own when it is given an eventfd, and masked when that is taken away; what is raised then is pending |
 //! | memory | what comes with a file. When an unmapping is answered, nothing of that memory is accessed any more, and nothing can be |
 //! | reset | whatever was advertised |
+//! | migration | VFIO's states (version 2), of a function that can be saved: its state is a stream of text. One that cannot be saved can be stopped |
 //!
 //! A client that is malicious, or dies, costs its own connection. Sizes are checked before anything is
 //! allocated; descriptors that nobody asked for are closed; memory that a client takes away by shortening its
@@ -53,7 +54,8 @@
 //! - Memory without a file, which the server would have to read and write by messages: models resolve guest
 //!   memory to addresses once and use these from any thread, so a message for each access cannot be sound. It
 //!   is refused, with EOPNOTSUPP.
-//! - Device features, migration among them, and the commands of a server's.
+//! - Of migration, what makes it quick: copies while the function runs, and dirty page tracking.
+//! - The commands of a server's, and a socket for them.
 //! - Pages of hardware that is passed through ([`Layout::direct`](paraslot_pci::Layout::direct)).
 
 mod client;
@@ -61,6 +63,7 @@ mod connection;
 mod function;
 mod irqs;
 mod memory;
+mod migration;
 mod regions;
 mod server;
 mod session;

@@ -10,6 +10,7 @@ use crate::connection::{End, Message, Reply, Wait, receive, send};
 use crate::function::Served;
 use crate::irqs;
 use crate::memory::{DmaError, Range, Shared};
+use crate::migration;
 use crate::regions::{self, Windows};
 use crate::server::Stop;
 use crate::signals::Signals;
@@ -170,9 +171,12 @@ impl<'s> Session<'s> {
                     put64(&mut reply, [done]);
                     Reply::of(reply)
                 }),
+            command::DEVICE_FEATURE => Some(migration::feature(self.served, self.signals, payload)),
+            command::MIG_DATA_READ => Some(migration::read(self.served, payload)),
+            command::MIG_DATA_WRITE => Some(migration::write(self.served, payload)),
             // Whatever flags were advertised: Cloud Hypervisor sends it when they say that it does nothing.
             command::RESET => {
-                self.served.reset(self.signals);
+                self.served.reset(self.signals)?;
                 Some(Reply::empty())
             }
             _ => Some(Reply::error(libc::EOPNOTSUPP)),

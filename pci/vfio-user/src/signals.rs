@@ -157,6 +157,21 @@ impl Signals {
         self.assign_pin(None);
     }
 
+    /// What is pending here: vectors of MSI-X, and MSI.
+    pub(crate) fn pending(&self) -> (Vec<u16>, bool) {
+        let msix = (0..).zip(&self.msix).filter(|(_, vector)| lock(vector).pending);
+        (msix.map(|(index, _)| index).collect(), lock(&self.msi).pending)
+    }
+
+    /// Takes over what was pending elsewhere.
+    pub(crate) fn set_pending(&self, msix: &[u16], msi: bool) {
+        self.forget_pending();
+        msix.iter().for_each(|vector| self.raise(Kind::Msix, *vector));
+        if msi {
+            self.raise(Kind::Msi, 0);
+        }
+    }
+
     /// Forgets what is pending: the function was reset.
     pub(crate) fn forget_pending(&self) {
         for vector in self.msix.iter().chain([&self.msi]) {

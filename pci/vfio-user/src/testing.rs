@@ -11,13 +11,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use paraslot_device::{
-    Bell, DeviceError, Dma, DmaSpace, Doorbell, Executor, Host, Progress, Runner, SharedPage,
-    Source, ThreadExecutor, ThreadOptions, Worker,
+    Bell, DeviceError, Dma, DmaSpace, Doorbell, Executor, Host, Progress, Runner, SavedState,
+    SharedPage, Source, StateError, ThreadExecutor, ThreadOptions, Worker,
 };
 use paraslot_pci::{
     BarKind, BarSpec, BarState, ConfigSpace, ConfigSpaceBuilder, Identity, Layout, MsixLayout,
     PciDevice, ReadWindow,
 };
+use serde_json::{Value, json};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -105,6 +106,7 @@ pub(crate) struct Probe {
     target: Arc<AtomicU64>,
     bell: Arc<Bell>,
     writer: Runner,
+    paused: bool,
     seen: Arc<Seen>,
 }
 
@@ -150,7 +152,8 @@ impl Probe {
         let dma = Dma::new(memory, config.bus_master());
         let writer = Writer { dma, target: target.clone(), bell: bell.clone(), seen: seen.clone() };
         let writer = Runner::new("writer", executor, Box::new(writer))?;
-        Ok(Self { config, layout, page, scratch: [0; 8], target, bell, writer, seen })
+        let (scratch, paused) = ([0; 8], false);
+        Ok(Self { config, layout, page, scratch, target, bell, writer, paused, seen })
     }
 }
 
@@ -233,10 +236,38 @@ impl PciDevice for Probe {
         self.page.words()[0].store(0, Ordering::Release);
     }
     fn pause(&mut self) -> Result<(), DeviceError> {
-        Runner::pause_all(std::iter::once(&mut self.writer), Duration::from_secs(5))
+        Runner::pause_all(std::iter::once(&mut self.writer), Duration::from_secs(5))?;
+        self.paused = true;
+        Ok(())
     }
     fn resume(&mut self) -> Result<(), DeviceError> {
+        self.paused = false;
         self.writer.start()
+    }
+    fn save(&mut self) -> Result<SavedState, StateError> {
+        if !self.paused {
+            return Err(StateError::NotPaused);
+        }
+        let fields = json!({
+            "config": serde_json::to_value(self.config.save())?,
+            "scratch": self.scratch,
+            "target": self.target.load(Ordering::Relaxed),
+        });
+        SavedState::new("probe", 1, &fields)
+    }
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        if !self.paused {
+            return Err(StateError::NotPaused);
+        }
+        self.reset();
+        let fields: Value = state.open("probe", 1)?;
+        let field = |name: &str| fields.get(name).cloned().unwrap_or_default();
+        let (scratch, target) = (field("scratch"), field("target"));
+        let (scratch, target) = (serde_json::from_value(scratch)?, serde_json::from_value(target)?);
+        self.config.restore(&serde_json::from_value(field("config"))?)?;
+        self.scratch = scratch;
+        self.target.store(target, Ordering::Relaxed);
+        Ok(())
     }
 }
 

@@ -4,5 +4,6 @@ mod dma;
 mod endings;
 mod hostile;
 mod interrupts;
+mod migration;
 mod oracle;
 mod registers;

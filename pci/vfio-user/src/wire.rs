@@ -15,6 +15,9 @@ pub(crate) mod command {
     pub(crate) const REGION_WRITE: u16 = 10;
     pub(crate) const RESET: u16 = 13;
     pub(crate) const REGION_WRITE_MULTI: u16 = 15;
+    pub(crate) const DEVICE_FEATURE: u16 = 16;
+    pub(crate) const MIG_DATA_READ: u16 = 17;
+    pub(crate) const MIG_DATA_WRITE: u16 = 18;
 }
 
 /// Flags of a header.
@@ -80,6 +83,22 @@ pub(crate) mod io_fd {
     pub(crate) const DATAMATCH: u32 = 1 << 0;
     /// It is in I/O space (KVM_IOEVENTFD_FLAG_PIO).
     pub(crate) const PIO: u32 = 1 << 1;
+}
+
+/// Device features, and the states of migration.
+pub(crate) mod feature {
+    pub(crate) const MASK: u32 = 0xffff;
+    pub(crate) const GET: u32 = 1 << 16;
+    pub(crate) const SET: u32 = 1 << 17;
+    pub(crate) const PROBE: u32 = 1 << 18;
+    pub(crate) const MIGRATION: u32 = 1;
+    pub(crate) const DEVICE_STATE: u32 = 2;
+    pub(crate) const HAS_STOP_COPY: u64 = 1 << 0;
+    pub(crate) const ERROR: u32 = 0;
+    pub(crate) const STOP: u32 = 1;
+    pub(crate) const RUNNING: u32 = 2;
+    pub(crate) const STOP_COPY: u32 = 3;
+    pub(crate) const RESUMING: u32 = 4;
 }
 
 /// Bytes of a header.

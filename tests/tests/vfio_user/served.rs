@@ -9,7 +9,7 @@ use std::time::Duration;
 use paraslot_device::{DeviceError, Host, ThreadExecutor, ThreadOptions};
 use paraslot_pci::{Bdf, PciDevice};
 use paraslot_vfio_user::{ClientSpace, Fault, Server, Stop, VfioUser};
-use paraslot_vmm::in_process::{InProcess, Machine, Run};
+use paraslot_vmm::in_process::{GuestRam, InProcess, Machine, Run};
 
 /// Where the function is plugged in.
 pub(crate) const SLOT: Bdf = Bdf::root(3);
@@ -40,18 +40,15 @@ impl Served {
         Self { path, stop, thread: Some(thread), _directory: directory }
     }
 
-    /// A client's function for `machine`.
-    pub(crate) fn connect(
-        &self,
-        machine: &InProcess,
-    ) -> VfioUser<paraslot_vmm::in_process::GuestRam> {
-        VfioUser::connect(&self.path, machine.host(SLOT)).unwrap()
+    /// A client's function for the machine of `host`.
+    pub(crate) fn connect(&self, host: Host<GuestRam>) -> VfioUser<GuestRam> {
+        VfioUser::connect(&self.path, host).unwrap()
     }
 
     /// A machine with the function in it.
     pub(crate) fn plugged(&self, machine: &Machine) -> (InProcess, Fault) {
         let machine = InProcess::new(machine).unwrap();
-        let function = self.connect(&machine);
+        let function = self.connect(machine.host(SLOT));
         let fault = function.fault();
         machine.plug(SLOT, function).unwrap();
         (machine, fault)

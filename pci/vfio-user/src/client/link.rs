@@ -9,7 +9,8 @@ use crate::connection::{End, Message, Wait, receive, send};
 use crate::sys::{self, For};
 use crate::version::{Capabilities, Version};
 use crate::wire::{
-    Fields, HEADER_LEN, Header, RegionAccess, command, dma, flags, io_fd, irq, put, put64, region,
+    Fields, HEADER_LEN, Header, RegionAccess, command, dma, feature, flags, io_fd, irq, put, put64,
+    region,
 };
 
 /// Milliseconds that a server may take for anything.
@@ -270,6 +271,60 @@ impl Link {
         put(&mut request, [32, dma::READ | dma::WRITE]);
         put64(&mut request, [offset, address, size]);
         self.request(command::DMA_MAP, &request, &[file]).map(|_| ())
+    }
+
+    /// Whether the server has the states of migration, and can move the function.
+    pub(crate) fn migration(&mut self) -> Result<(bool, bool), ClientError> {
+        let mut has = |flags: u32| {
+            let mut request = Vec::new();
+            put(&mut request, [16, flags | feature::GET]);
+            match self.request(command::DEVICE_FEATURE, &request, &[]) {
+                Ok(_) => Ok(true),
+                Err(ClientError::Refused { .. }) => Ok(false),
+                Err(error) => Err(error),
+            }
+        };
+        Ok((has(feature::DEVICE_STATE)?, has(feature::MIGRATION)?))
+    }
+
+    /// Has the function go to a state of migration.
+    pub(crate) fn set_state(&mut self, state: u32) -> Result<(), ClientError> {
+        let mut request = Vec::new();
+        put(&mut request, [16, feature::DEVICE_STATE | feature::SET, state, 0]);
+        self.request(command::DEVICE_FEATURE, &request, &[]).map(|_| ())
+    }
+
+    /// The state of a function that is in the state STOP_COPY.
+    pub(crate) fn read_state(&mut self, most: usize) -> Result<Vec<u8>, ClientError> {
+        let mut state = Vec::new();
+        loop {
+            let len = u32::try_from(self.server.max_data.min(1 << 16)).map_err(|_| MALFORMED)?;
+            let mut request = Vec::new();
+            put(&mut request, [len.saturating_add(8), len]);
+            let answer = self.request(command::MIG_DATA_READ, &request, &[])?;
+            let mut fields = Fields(&answer.payload);
+            let (_, size) = (fields.u32(), fields.u32().ok_or(MALFORMED)?);
+            let data = usize::try_from(size).ok().and_then(|size| fields.rest().get(..size));
+            state.extend_from_slice(data.ok_or(MALFORMED)?);
+            if size < len {
+                return Ok(state);
+            }
+            if state.len() > most {
+                return Err(MALFORMED);
+            }
+        }
+    }
+
+    /// Gives a function that is in the state RESUMING its state.
+    pub(crate) fn write_state(&mut self, state: &[u8]) -> Result<(), ClientError> {
+        for part in state.chunks(self.server.max_data.clamp(1, 1 << 16)) {
+            let len = u32::try_from(part.len()).map_err(|_| MALFORMED)?;
+            let mut request = Vec::new();
+            put(&mut request, [8, len]);
+            request.extend_from_slice(part);
+            self.request(command::MIG_DATA_WRITE, &request, &[])?;
+        }
+        Ok(())
     }
 
     pub(crate) fn reset(&mut self) -> Result<(), ClientError> {

@@ -71,6 +71,23 @@ impl GuestTable {
         self.entries.fill(RESET);
     }
 
+    /// All bytes, for a saved state.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.entries.concat()
+    }
+
+    /// Takes over the bytes of a saved state; says whether they can be a table's.
+    pub(super) fn restore(&mut self, bytes: &[u8]) -> bool {
+        let (entries, rest) = bytes.as_chunks::<ENTRY>();
+        let writable = entries.iter().flatten().zip(WRITABLE.iter().cycle());
+        let fits = rest.is_empty() && entries.len() == self.entries.len() && { writable }
+            .all(|(byte, writable)| byte & !writable == 0);
+        if fits {
+            self.entries.copy_from_slice(entries);
+        }
+        fits
+    }
+
     /// The message of a vector, and whether it is masked.
     pub(super) fn entry(&self, vector: u16) -> Option<(MsiMessage, bool)> {
         let entry = self.entries.get(usize::from(vector))?;

@@ -1,8 +1,10 @@
 use super::*;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use paraslot_device::{IntxLine, ManualExecutor, MsiSink};
+use paraslot_pci::BarSpec;
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -182,6 +184,8 @@ fn the_function_has_the_guests_memory() {
     guest.bar(reg::TARGET, &0x1000_u64.to_le_bytes());
     let word = || guest.memory.read_obj::<u64>(GuestAddress(0x1000)).unwrap();
     until("memory is written", || word() > 10);
+    // As if the server had no device states.
+    guest.function.has_states = false;
     guest.function.pause().unwrap();
     guest.function.pause().unwrap();
     let last = guest.memory.read_obj::<u64>(GuestAddress(0x1000)).unwrap();
@@ -349,4 +353,89 @@ fn a_server_is_not_taken_at_its_word() {
     assert_eq!(areas(0, u32::MAX), [(0x1000, 0x1000)]);
     assert_eq!(areas(u32::MAX, 1), [(0x1000, 0x1000)]);
     assert!(link::areas(&[0; 32], 0).is_empty() && link::areas(&[], 32).is_empty());
+}
+
+#[test]
+fn a_function_that_the_server_stops_keeps_its_registers() {
+    let bench = Bench::new();
+    let mut guest = guest(&bench, Machine::default());
+    guest.config(4, &[0x06, 0]);
+    guest.bar(reg::TARGET, &0x1000_u64.to_le_bytes());
+    let writes = || bench.seen.writes.load(Ordering::SeqCst);
+    until("memory is written", || writes() > 10);
+    guest.function.pause().unwrap();
+    let last = guest.memory.read_obj::<u64>(GuestAddress(0x1000)).unwrap();
+    let mut command = [0; 2];
+    guest.function.config_read(4, &mut command);
+    assert_eq!(command, [0x06, 0]);
+    assert_eq!(guest.memory.read_obj::<u64>(GuestAddress(0x1000)).unwrap(), last);
+    // A reset does not have it run.
+    guest.function.reset();
+    guest.config(4, &[0x06, 0]);
+    guest.bar(reg::TARGET, &0x1000_u64.to_le_bytes());
+    assert_eq!(guest.memory.read_obj::<u64>(GuestAddress(0x1000)).unwrap(), last);
+    guest.function.resume().unwrap();
+    until("memory is written again", || writes() > last);
+}
+
+#[test]
+fn a_function_moves_to_another_server_with_what_is_pending() {
+    let (here, there) = (Bench::new(), Bench::new());
+    let mut old = guest(&here, Machine::default());
+    assert!(matches!(old.function.save(), Err(StateError::NotPaused)));
+    old.config(4, &[0x06, 0]);
+    old.config(0x10, &0x12_0000_8000_u64.to_le_bytes());
+    old.unmask(3);
+    old.unmask(5);
+    old.mask(5);
+    old.control(0x8000);
+    old.bar(reg::SCRATCH, &[1, 2, 3, 4]);
+    old.bar(reg::RAISE, &[5]);
+    old.function.pause().unwrap();
+    let saved = old.function.save().unwrap();
+    assert_eq!(saved, old.function.save().unwrap(), "it changes nothing");
+    let text = serde_json::to_string(&saved).unwrap();
+    old.function.resume().unwrap();
+    old.bar(reg::RAISE, &[3]);
+    assert_eq!(old.sent(), [103], "it goes on as if nothing had been asked");
+
+    let mut new = guest(&there, Machine::default());
+    let saved: SavedState = serde_json::from_str(&text).unwrap();
+    assert!(matches!(new.function.restore(&saved), Err(StateError::NotPaused)));
+    new.function.pause().unwrap();
+    new.function.restore(&saved).unwrap();
+    assert_eq!(new.function.bars()[0].unwrap().address, 0x12_0000_8000);
+    new.function.resume().unwrap();
+    assert_eq!(new.read(reg::SCRATCH), 0x0403_0201);
+    assert_eq!(new.read(PBA), 1 << 5);
+    assert!(new.sent().is_empty());
+    new.bar(reg::RAISE, &[3]);
+    assert_eq!(new.sent(), [103]);
+    new.unmask(5);
+    assert_eq!(new.sent(), [105]);
+
+    // Others' states, and hostile ones.
+    new.function.pause().unwrap();
+    let mut hostile = vec![SavedState { device: "probe".into(), ..saved.clone() }];
+    for (field, value) in [
+        ("server", Value::Null),
+        ("server", "{}".into()),
+        ("server", "{".into()),
+        ("msix_table", Value::Null),
+        ("msix_table", vec![0_u8; 16].into()),
+        ("msix_table", vec![0xff_u8; 640].into()),
+        ("other", Value::Null),
+    ] {
+        let mut state = saved.clone();
+        state.state[field] = value;
+        hostile.push(state);
+    }
+    for state in hostile {
+        assert!(new.function.restore(&state).is_err(), "{state:?}");
+        assert_eq!(new.read(reg::SCRATCH), 0, "it is as after a reset");
+        new.function.restore(&saved).unwrap();
+        assert_eq!(new.read(reg::SCRATCH), 0x0403_0201);
+    }
+    new.function.resume().unwrap();
+    assert!(new.function.fault().take().is_none());
 }

@@ -193,7 +193,7 @@ fn what_is_not_known_is_refused_and_the_stream_stays_in_step() {
     let bench = Bench::new();
     let mut client = bench.client();
     // 14 was once something else; 11 and 12 are the server's to send.
-    for command in [0, 11, 12, 14, 16, 17, 18, 19, 1000, u16::MAX] {
+    for command in [0, 11, 12, 14, 19, 1000, u16::MAX] {
         assert_eq!(client.errno(command, &[0xff; 333], &[]), libc::EOPNOTSUPP, "{command}");
     }
     assert_eq!(client.errno(command::VERSION, &Version::proposal().bytes(), &[]), libc::EOPNOTSUPP);
