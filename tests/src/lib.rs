@@ -14,3 +14,4 @@ pub mod scsi;
 pub mod segments;
 pub mod targets;
 pub mod traffic;
+pub mod wire;

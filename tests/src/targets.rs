@@ -143,3 +143,8 @@ pub fn ahci(data: &[u8]) {
     let mut bench = Bench::new(MEMORY, |host| Ahci::new(options, host).expect("options are right"));
     fuzz::run(&mut bench, &mut gate, &mut AhciScript, data);
 }
+
+/// A vfio-user client that sends anything, to a server of virtio-blk.
+pub fn vfio_user(data: &[u8]) {
+    crate::wire::examine(data);
+}

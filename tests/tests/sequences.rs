@@ -66,3 +66,8 @@ fn e1000_survives_random_sequences() {
 fn vmxnet3_survives_random_sequences() {
     random_inputs(400, paraslot_tests::targets::vmxnet3);
 }
+
+#[test]
+fn a_vfio_user_server_survives_any_client() {
+    random_inputs(200, paraslot_tests::targets::vfio_user);
+}

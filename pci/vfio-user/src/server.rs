@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 
 use paraslot_device::{DeviceError, Executor, Host};
@@ -118,8 +118,16 @@ impl Server {
                 },
             }
         };
+        self.serve(socket, stop)
+    }
+
+    /// Serves a client that is connected already, to its end; says how that came.
+    ///
+    /// # Errors
+    /// When no other client can be served.
+    pub fn serve(&mut self, client: UnixStream, stop: &Stop) -> Result<End, ServeError> {
         let Self { listener: _, served, windows, signals, memory } = self;
-        let end = match Session::new(socket, served, signals, memory, windows, stop) {
+        let end = match Session::new(client, served, signals, memory, windows, stop) {
             Ok(mut session) => session.run(),
             Err(error) => End::Socket(error),
         };
