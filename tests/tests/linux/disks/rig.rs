@@ -31,6 +31,8 @@ pub(crate) const PLUGGED: u64 = 20 << 20;
 pub(crate) const GROWTH: u64 = 4 << 20;
 /// Bytes of the file on a disc.
 const DISC: usize = 3 << 20;
+/// A port of AHCI without a disk.
+const FREE_PORT: usize = 5;
 /// The slot of the disk with the tools.
 const TOOLS_SLOT: u8 = 3;
 
@@ -97,7 +99,7 @@ impl Kind {
             Self::VirtioBlk => virtio_blk(disk, host).0,
             Self::VirtioScsi => virtio_scsi(&units([disk]), host),
             Self::Pvscsi => pvscsi(&units([disk]), host),
-            Self::Ahci => ahci([disk], None, host),
+            Self::Ahci => ahci([disk], None, host).0,
         }
     }
 }
@@ -127,11 +129,13 @@ fn ahci(
     disks: impl IntoIterator<Item = Arc<dyn BlockBackend>>,
     drive: Option<Arc<LogicalUnit>>,
     host: GuestHost,
-) -> SharedDevice {
+) -> (SharedDevice, paraslot_ahci::Control) {
     let disks = disks.into_iter().map(paraslot_ahci::DiskOptions::new);
     let mut options = paraslot_ahci::Options::new(disks);
     options.ports[2] = drive.map(|drive| PacketOptions::new(drive).into());
-    share(Ahci::new(options, host).expect("a function"))
+    let device = Ahci::new(options, host).expect("a function");
+    let control = device.control();
+    (share(device), control)
 }
 
 fn target(target: u8) -> Address {
@@ -185,6 +189,8 @@ pub(crate) struct Rig {
     control: Option<Control>,
     /// With the scratch disk.
     bus: Option<Bus>,
+    /// The same, of AHCI.
+    ports: Option<paraslot_ahci::Control>,
     drive: Option<Arc<LogicalUnit>>,
     plugged: Arc<dyn BlockBackend>,
     _directory: tempfile::TempDir,
@@ -212,6 +218,7 @@ impl Rig {
             scratch,
             control: None,
             bus: None,
+            ports: None,
             drive: None,
             plugged,
             _directory: directory,
@@ -249,9 +256,13 @@ impl Rig {
         self.drive = Some(drive.clone());
         let [one, _, two, _] = self.kind.slots();
         if self.kind == Kind::Ahci {
-            machine.plug(one, |host| ahci(first, None, host));
+            machine.plug(one, |host| {
+                let (device, control) = ahci(first, None, host);
+                self.ports = Some(control);
+                device
+            });
             // An ATA disk has no way to say that it is read-only.
-            machine.plug(two, |host| ahci([small], Some(drive), host));
+            machine.plug(two, |host| ahci([small], Some(drive), host).0);
             return;
         }
         let (one_bus, two_bus) = (units(first), units([small, read_only]));
@@ -272,14 +283,14 @@ impl Rig {
         let [main, scratch, small, read_only] = self.kind.slots();
         let place = |slot: u8, bytes: u64| format!("'{slot:02x} {}'", bytes / 512);
         let yes = |value| if value { "yes" } else { "" };
-        let (scsi, ahci) = (self.kind.is_scsi(), self.kind == Kind::Ahci);
+        let (blk, ahci) = (self.kind == Kind::VirtioBlk, self.kind == Kind::Ahci);
         let lines = [
             ("tools", place(TOOLS_SLOT, tools)),
             ("main", place(main, MAIN)),
             ("scratch", place(scratch, if grown { SCRATCH + GROWTH } else { SCRATCH })),
             ("small", place(small, SMALL)),
             ("read_only", if ahci { String::new() } else { place(read_only, READ_ONLY) }),
-            ("plugged", if scsi { place(scratch, PLUGGED) } else { String::new() }),
+            ("plugged", if blk { String::new() } else { place(scratch, PLUGGED) }),
             ("drive", format!("{small:02x}")),
             ("driver", driver.into()),
             ("module", module.into()),
@@ -292,14 +303,21 @@ impl Rig {
         lines.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
     }
 
-    /// Attaches another unit to the bus of the scratch disk.
+    /// Attaches another disk beside the scratch disk.
     pub(crate) fn attach(&self) {
+        if let Some(ports) = &self.ports {
+            let disk = paraslot_ahci::DiskOptions::new(self.plugged.clone());
+            return ports.attach(FREE_PORT, disk).expect("a free port");
+        }
         let unit = LogicalUnit::disk(DiskOptions::new(self.plugged.clone())).expect("a disk");
         self.bus.as_ref().expect("a bus").attach(target(9), unit).expect("a free place");
     }
 
     /// Takes it away.
     pub(crate) fn detach(&self) {
+        if let Some(ports) = &self.ports {
+            return ports.detach(FREE_PORT).expect("nothing in flight");
+        }
         self.bus.as_ref().expect("a bus").detach(target(9)).expect("there is a unit");
     }
 
@@ -309,8 +327,11 @@ impl Rig {
         if let Some(control) = &self.control {
             control.resize();
         }
-        if let Some(unit) = self.bus.as_ref().and_then(|bus| bus.unit(target(1))) {
-            unit.resize();
+        if let Some(bus) = &self.bus {
+            bus.resize(target(1)).expect("a disk");
+        }
+        if let Some(ports) = &self.ports {
+            ports.resize(1).expect("a disk");
         }
     }
 

@@ -25,6 +25,8 @@ ask grow
 # Not every adapter tells of it.
 [ -z "$rescan" ] || echo 1 > "/sys/block/${scratch_disk#/dev/}/device/rescan"
 soon disk $grown
+# Where it is another disk by that, the name may be another.
+scratch_disk=/dev/$(disk $grown)
 pattern 65536 grown > /run/image
 dd if=/run/image of="$scratch_disk" bs=64k seek=$((${scratch#* } * 512)) oflag=direct,seek_bytes
 dd if="$scratch_disk" bs=64k count=1 skip=$((${scratch#* } * 512)) iflag=direct,skip_bytes | cmp - /run/image
