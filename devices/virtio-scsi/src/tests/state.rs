@@ -162,6 +162,29 @@ fn what_could_not_be_told_is_carried() {
     assert_eq!(host.request(UNIT, &TEST_UNIT_READY, &[]).code().0, key::UNIT_ATTENTION);
 }
 
+/// A state that was stored when its layout was new is still restored.
+#[test]
+fn the_first_version_is_read() {
+    let stored = include_str!("../../tests/fixtures/state/virtio-scsi-1.json");
+    let stored = Saved::from_tree(&serde_json::from_str(stored).unwrap()).unwrap();
+    let (mut host, reading, abort) = full_host();
+    let other = host.other_bus();
+    host.restore(other, &options(), &stored).unwrap();
+    host.first().bus_master.set(true);
+    assert!(host.finish(reading).is_good());
+    assert_eq!(host.tmf_response(abort), Some(response::FUNCTION_COMPLETE));
+    give(&mut host, 1, 16);
+    host.run();
+    assert_eq!(told(&mut host, 0), rescan([1, 2, 0, 1, 0, 0, 0, 0]));
+}
+
+#[test]
+#[ignore = "writes the stored state anew"]
+fn store_the_first_version() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/state/virtio-scsi-1.json");
+    std::fs::write(path, full_host().0.save().tree().to_string() + "\n").unwrap();
+}
+
 /// A function that was over when everything had stopped.
 #[test]
 fn responses_are_carried() {
