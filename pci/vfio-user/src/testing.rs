@@ -59,6 +59,8 @@ pub(crate) struct Seen {
     /// Doorbells that were written as registers.
     pub(crate) bells: AtomicU32,
     pub(crate) events: Mutex<Vec<EventFd>>,
+    /// Pauses that fail, since requests do not come back.
+    pub(crate) stuck: AtomicU32,
 }
 
 struct Writer<A> {
@@ -236,6 +238,11 @@ impl PciDevice for Probe {
         self.page.words()[0].store(0, Ordering::Release);
     }
     fn pause(&mut self) -> Result<(), DeviceError> {
+        let fewer = |stuck: u32| stuck.checked_sub(1);
+        let stuck = &self.seen.stuck;
+        if stuck.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok() {
+            return Err(DeviceError::Busy(Duration::ZERO));
+        }
         Runner::pause_all(std::iter::once(&mut self.writer), Duration::from_secs(5))?;
         self.paused = true;
         Ok(())
@@ -484,4 +491,20 @@ pub(crate) fn event() -> EventFd {
 
 pub(crate) fn count(event: &EventFd) -> u64 {
     event.read().unwrap_or(0)
+}
+
+/// Runs a test, or what it needs a process for, in a process that no other test is in; returns how that
+/// ended and what it said.
+pub(crate) fn alone(name: &str, test: fn()) -> Option<std::process::Output> {
+    const ALONE: &str = "PARASLOT_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        test();
+        return None;
+    }
+    let program = std::env::current_exe().unwrap();
+    let output = std::process::Command::new(program)
+        .args([name, "--exact", "--test-threads=1", "--nocapture"])
+        .env(ALONE, "1")
+        .output();
+    Some(output.unwrap())
 }

@@ -187,3 +187,23 @@ fn memory_that_is_cut_off_becomes_zeroes_and_is_told_of() {
     assert_eq!(word_at(&other_file, 0), u64::from_le_bytes([6; 8]));
     assert!(there.read().is_err());
 }
+
+/// Memory that is nobody's client's, of which the file is shortened.
+fn lose_memory_of_our_own() {
+    survive_lost_memory().unwrap();
+    let file = memory(MIB);
+    let len = usize::try_from(MIB).unwrap();
+    let at = vm_memory::FileOffset::new(file.try_clone().unwrap(), 0);
+    let range = (GuestAddress(0), len, Some(at));
+    let own = GuestMemoryMmap::<()>::from_ranges_with_files([range]).unwrap();
+    file.set_len(0).unwrap();
+    own.write_slice(&[1; 8], GuestAddress(0)).unwrap();
+}
+
+#[test]
+fn what_is_lost_otherwise_ends_the_process_as_before() {
+    use std::os::unix::process::ExitStatusExt;
+    let name = "memory::tests::what_is_lost_otherwise_ends_the_process_as_before";
+    let Some(output) = crate::testing::alone(name, lose_memory_of_our_own) else { return };
+    assert_eq!(output.status.signal(), Some(libc::SIGBUS));
+}

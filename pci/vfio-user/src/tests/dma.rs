@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::connection::End;
 use crate::survive_lost_memory;
 use crate::testing::{Bench, Raw, map, memory, reg, unmap, until, word_at};
-use crate::wire::{command, region};
+use crate::wire::{Header, command, region};
 
 const MIB: u64 = 1 << 20;
 
@@ -97,4 +97,32 @@ fn a_client_that_takes_its_memory_away_loses_its_connection() {
     assert_eq!(client.map(0, MIB, 0, &file), 0);
     run(&mut client, MIB / 2);
     until("memory is written", || word_at(&file, MIB / 2) > 100);
+}
+
+// Requests that do not come back: the client is told that its memory is no longer used when that is so, or
+// not at all.
+#[test]
+fn a_function_that_does_not_let_go_costs_its_client_the_connection() {
+    let bench = Bench::new();
+    let (mut client, file) = (bench.client(), memory(MIB));
+    assert_eq!(client.map(0, MIB, 0, &file), 0);
+    run(&mut client, 64);
+    until("memory is written", || word_at(&file, 64) > 100);
+    bench.seen.stuck.store(2, Ordering::Relaxed);
+    assert_eq!(client.unmap(0, MIB), 0, "it takes some time");
+    assert_eq!(client.map(0, MIB, 0, &file), 0);
+    until("memory is written", || word_at(&file, 64) > 200);
+
+    bench.seen.stuck.store(100, Ordering::Relaxed);
+    let header = Header { command: command::DMA_UNMAP, ..Header::default() };
+    client.send(header, &unmap(0, 0, MIB), &[]);
+    assert!(matches!(client.receive(), Err(End::Closed)));
+    assert!(matches!(bench.end(), End::Device(_)));
+    let last = word_at(&file, 64);
+    bench.seen.stuck.store(0, Ordering::Relaxed);
+    let mut client = bench.client();
+    assert_eq!(client.map(0, MIB, 0, &file), 0);
+    assert_eq!(word_at(&file, 64), last);
+    run(&mut client, 64);
+    until("memory is written", || word_at(&file, 64) > last);
 }

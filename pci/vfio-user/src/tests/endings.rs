@@ -1,14 +1,13 @@
 //! Connections that end, however they do.
 //!
-//! The counts are of the whole process, so this is one test, in a process of its own where that matters: other
-//! tests of this program would be counted.
+//! What is counted is the whole process's, so that test has one of its own.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 
 use crate::connection::End;
-use crate::testing::{Bench, Raw, event, map, memory, reg, until, word_at};
+use crate::testing::{Bench, Raw, alone, event, map, memory, reg, until, word_at};
 use crate::version::Version;
 use crate::wire::{HEADER_LEN, Header, command, irq, region};
 
@@ -226,27 +225,11 @@ fn killed_at_every_byte() {
 /// What a client that is killed leaves behind: nothing.
 #[test]
 fn nothing_is_left_of_a_client_that_was_killed() {
-    alone("tests::endings::nothing_is_left_of_a_client_that_was_killed", killed_at_every_byte);
-}
-
-/// Runs a test in a process that no other test is in.
-fn alone(name: &str, test: fn()) {
-    const ALONE: &str = "PARASLOT_TEST_ALONE";
-    if std::env::var_os(ALONE).is_some() {
-        return test();
-    }
-    let program = std::env::current_exe().unwrap();
-    let output = std::process::Command::new(program)
-        .args([name, "--exact", "--test-threads=1", "--nocapture"])
-        .env(ALONE, "1")
-        .output()
-        .unwrap();
+    let name = "tests::endings::nothing_is_left_of_a_client_that_was_killed";
+    let Some(output) = alone(name, killed_at_every_byte) else { return };
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{complained}");
 }
 
 #[test]
