@@ -53,7 +53,7 @@
 //! Left out:
 //! - Memory without a file, which the server would have to read and write by messages: models resolve guest
 //!   memory to addresses once and use these from any thread, so a message for each access cannot be sound. It
-//!   is refused, with EOPNOTSUPP. (QEMU offers its ROMs that way, says so, and goes on.)
+//!   is refused, with EOPNOTSUPP.
 //! - Of migration, what makes it quick: copies while the function runs, and dirty page tracking.
 //! - The commands of a server's, and a socket for them.
 //! - Pages of hardware that is passed through ([`Layout::direct`](paraslot_pci::Layout::direct)).
