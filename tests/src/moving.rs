@@ -27,6 +27,7 @@ pub struct Moving {
     layout: Layout,
     moves: Moves,
     operations: u64,
+    last: Option<String>,
 }
 
 impl Moving {
@@ -36,12 +37,17 @@ impl Moving {
         let Layout { bars, doorbells: _, windows: _, direct: _, msix_vectors, msi_vectors, intx } =
             *device.layout();
         let layout = Layout { bars, msix_vectors, msi_vectors, intx, ..Layout::default() };
-        Self { build, device: Some(device), layout, moves, operations: 0 }
+        Self { build, device: Some(device), layout, moves, operations: 0, last: None }
     }
 
     /// Operations so far.
     pub fn operations(&self) -> u64 {
         self.operations
+    }
+
+    /// The state that it last moved with.
+    pub fn last_state(&self) -> Option<&str> {
+        self.last.as_deref()
     }
 
     /// The function's state as text.
@@ -95,6 +101,7 @@ impl Moving {
         assert_eq!(bars, new.bars());
         new.resume().expect("to go on");
         self.device = Some(new);
+        self.last = Some(text);
     }
 }
 

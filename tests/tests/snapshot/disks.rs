@@ -18,12 +18,13 @@ use paraslot_vmm::in_process::InProcess;
 
 use crate::{fingerprint, places, stepped};
 
-const SLOT: Bdf = Bdf::root(3);
+pub(crate) const SLOT: Bdf = Bdf::root(3);
 const CAPACITY: u64 = 1 << 20;
-const DISKS: [Device; 4] = [Device::VirtioBlk, Device::VirtioScsi, Device::Pvscsi, Device::Ahci];
+pub(crate) const DISKS: [Device; 4] =
+    [Device::VirtioBlk, Device::VirtioScsi, Device::Pvscsi, Device::Ahci];
 
 /// A job of a few batches, with requests in flight most of the time.
-fn job(device: Device, access: Access, completion: Completion) -> DiskJob {
+pub(crate) fn job(device: Device, access: Access, completion: Completion) -> DiskJob {
     DiskJob {
         device,
         access,

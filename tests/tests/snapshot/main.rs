@@ -1,6 +1,7 @@
 //! Functions that are saved, thrown away and restored in others while they are used.
 
 mod disks;
+mod mutated;
 mod networks;
 
 use std::ops::Range;

@@ -23,8 +23,8 @@ use paraslot_vmxnet3::Vmxnet3;
 
 use crate::{MEMORY, fingerprint, places};
 
-const SLOT: Bdf = Bdf::root(3);
-const NETWORKS: [Device; 3] = [Device::VirtioNet, Device::Vmxnet3, Device::E1000];
+pub(crate) const SLOT: Bdf = Bdf::root(3);
+pub(crate) const NETWORKS: [Device; 3] = [Device::VirtioNet, Device::Vmxnet3, Device::E1000];
 
 /// Builds the adapter that `device` names, time and again, at one port.
 pub(crate) fn build(device: Device, machine: &InProcess, port: Arc<dyn NetBackend>) -> Build {
@@ -53,7 +53,12 @@ pub(crate) fn build(device: Device, machine: &InProcess, port: Arc<dyn NetBacken
     })
 }
 
-fn job(device: Device, traffic: Traffic, completion: Completion, frame_size: u32) -> NetJob {
+pub(crate) fn job(
+    device: Device,
+    traffic: Traffic,
+    completion: Completion,
+    frame_size: u32,
+) -> NetJob {
     NetJob {
         device,
         traffic,
