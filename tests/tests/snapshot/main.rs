@@ -3,6 +3,7 @@
 mod disks;
 mod mutated;
 mod networks;
+mod stored;
 
 use std::ops::Range;
 

@@ -20,13 +20,13 @@ const CASES: u64 = 100_000;
 const MOMENTS: u64 = 3;
 
 /// A device in a machine whose driver has used it, and states of its.
-struct Used {
+pub(crate) struct Used {
     machine: InProcess,
-    build: Build,
-    states: Vec<SavedState>,
+    pub(crate) build: Build,
+    pub(crate) states: Vec<SavedState>,
 }
 
-fn used(device: Device) -> Used {
+pub(crate) fn used(device: Device) -> Used {
     let disk = disks::DISKS.contains(&device);
     let build = |machine: &InProcess| match disk {
         true => disks::build(device, machine, Arc::new(paraslot_tests::image::patterned(1 << 20))),
