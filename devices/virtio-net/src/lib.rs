@@ -47,8 +47,8 @@
 //! # Saved state
 //! All that the driver has set up, and frames that it is still to get, go along; a frame that the backend
 //! was too busy for is sent by whoever goes on. Buffers taken in advance are the queue's again. The
-//! link and the statistics are the owner's and stay behind. Time that a notification was held back, or
-//! that a frame waited for buffers, begins anew.
+//! link goes along; the statistics are the owner's and stay behind. Time that a notification was held
+//! back, or that a frame waited for buffers, begins anew.
 
 mod coalesce;
 mod config;

@@ -31,6 +31,8 @@ struct DeviceState {
     config: DeviceConfigState,
     /// The address that it was built with.
     mac: Address,
+    /// Whether the link is up.
+    link: bool,
     /// Queues that have been started since the last reset, in rising order.
     started: Vec<u16>,
     driver: DriverState,
@@ -86,17 +88,19 @@ impl VirtioNet {
         // Destructured, so that a new field is thought of. What was accepted is accepted again.
         let Self { shared, queue_sizes: _, accepted: _, started } = self;
         let started = (0..).zip(started).filter(|(_, started)| **started);
+        let now = shared.state();
         let state = DeviceState {
             config: shared.config.save(),
             mac: Address(shared.limits.mac),
+            link: now.link,
             started: started.map(|(index, _)| index).collect(),
-            driver: DriverState::new(&shared.state()),
+            driver: DriverState::new(&now),
         };
         SavedState::new(NAME, VERSION, &state)
     }
 
     pub(crate) fn restore_device(&mut self, state: &SavedState) -> Result<(), StateError> {
-        let DeviceState { config, mac, started, driver } = state.open(NAME, VERSION)?;
+        let DeviceState { config, mac, link, started, driver } = state.open(NAME, VERSION)?;
         let pairs = self.shared.limits.pairs;
         if mac.0 != self.shared.limits.mac {
             return Err(StateError::impossible("the state of an adapter with another address"));
@@ -109,7 +113,7 @@ impl VirtioNet {
             let slot = self.started.get_mut(usize::from(index)).filter(|_| there);
             *slot.ok_or_else(|| no_queue(index))? = true;
         }
-        self.shared.restore(&config, &driver)
+        self.shared.restore(&config, link, &driver)
     }
 
     /// The state of a queue's worker that is quiet.
@@ -166,9 +170,14 @@ impl VirtioNet {
 
 impl Shared {
     /// Takes over what a driver has set up. No queue runs.
-    fn restore(&self, config: &DeviceConfigState, driver: &DriverState) -> Result<(), StateError> {
+    fn restore(
+        &self,
+        config: &DeviceConfigState,
+        link: bool,
+        driver: &DriverState,
+    ) -> Result<(), StateError> {
         let mut state = self.change();
-        let mut next = State::new(state.features, &self.limits, state.link);
+        let mut next = State::new(state.features, &self.limits, link);
         driver.restore(&mut next, &self.limits)?;
         self.check_config(config, &next)?;
         self.config.restore(config, &[MAC..MAC + 6, STATUS..STATUS + 2])?;
@@ -176,10 +185,6 @@ impl Shared {
         // What the backend refuses does no harm: see `start_over`.
         let _ = self.backend.set_receive_offloads(state.offloads);
         let _ = self.backend.set_queues(state.backend_pairs());
-        let link = state.link;
-        drop(state);
-        // The link is this device's own.
-        self.show_link(link);
         Ok(())
     }
 
@@ -198,15 +203,10 @@ impl Shared {
                 "the driver is shown an address that is not its own",
             ));
         }
-        let mut possible = 0;
-        if offers(feature::STATUS) {
-            possible |= status::LINK_UP;
-        }
-        if accepted(feature::GUEST_ANNOUNCE) {
-            possible |= status::ANNOUNCE;
-        }
+        let link = if offers(feature::STATUS) && state.link { status::LINK_UP } else { 0 };
+        let either = if accepted(feature::GUEST_ANNOUNCE) { status::ANNOUNCE } else { 0 };
         match field(STATUS, 2).first_chunk() {
-            Some(status) if u16::from_le_bytes(*status) & !possible == 0 => Ok(()),
+            Some(status) if u16::from_le_bytes(*status) & !either == link => Ok(()),
             _ => Err(StateError::impossible("a status that the driver cannot be shown")),
         }
     }
