@@ -68,8 +68,14 @@ pub(crate) fn vfio(vm: &VmFd) -> Result<DeviceFd, VmError> {
     vm.create_device(&mut request).map_err(VmError::kvm("make its VFIO device"))
 }
 
-/// Makes the guest's memory and maps it into `vm`. Returns how many slots that took.
-pub(crate) fn memory(vm: &VmFd, bytes: u64) -> Result<(Arc<GuestMemoryMmap>, u32), VmError> {
+/// Makes the guest's memory and maps it into `vm`; in files that other processes can map, if it is to be
+/// `shared`. Returns how many slots that took.
+pub(crate) fn memory(
+    vm: &VmFd,
+    bytes: u64,
+    shared: bool,
+) -> Result<(Arc<GuestMemoryMmap>, u32), VmError> {
+    const TOO_LARGE: &str = "it does not fit in this process";
     let refuse = |reason: String| VmError::Memory { bytes, reason };
     if bytes < MEMORY_MIN || !bytes.is_multiple_of(PAGE) {
         return Err(refuse(format!("it must be whole pages, and {MEMORY_MIN} at least")));
@@ -79,11 +85,14 @@ pub(crate) fn memory(vm: &VmFd, bytes: u64) -> Result<(Arc<GuestMemoryMmap>, u32
     let ranges: Vec<_> = sizes
         .into_iter()
         .filter(|(_, len)| *len != 0)
-        .map(|(start, len)| Some((start, usize::try_from(len).ok()?)))
-        .collect::<Option<_>>()
-        .ok_or_else(|| refuse("it does not fit in this process".to_owned()))?;
-    let memory =
-        GuestMemoryMmap::from_ranges(&ranges).map_err(|error| refuse(error.to_string()))?;
+        .map(|(start, len)| {
+            let size = usize::try_from(len).map_err(|_| refuse(TOO_LARGE.to_owned()))?;
+            let file = shared.then(|| sys::memory_file(len)).transpose();
+            Ok((start, size, file.map_err(|error| refuse(error.to_string()))?))
+        })
+        .collect::<Result<_, VmError>>()?;
+    let memory = GuestMemoryMmap::from_ranges_with_files(ranges)
+        .map_err(|error| refuse(error.to_string()))?;
     let mut slots = 0;
     for region in memory.iter() {
         let slot = Slot {
@@ -102,7 +111,7 @@ pub(crate) fn memory(vm: &VmFd, bytes: u64) -> Result<(Arc<GuestMemoryMmap>, u32
 #[expect(unsafe_code, reason = "guest memory is handed to KVM by address")]
 fn map_memory(vm: &VmFd, slot: Slot, host: NonNull<u8>) -> Result<(), VmError> {
     if let Ok(len) = usize::try_from(slot.len) {
-        // SAFETY: vm-memory's regions are private anonymous mappings unless made from files.
+        // SAFETY: the region is mapped, and as long as that.
         unsafe { sys::advise_huge(host, len) };
     }
     // SAFETY: the region is mapped. `Vm` keeps it until after the machine's last descriptor is gone.

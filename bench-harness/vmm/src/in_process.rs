@@ -13,10 +13,7 @@
 mod interrupts;
 mod map;
 
-use std::fs::File;
-use std::io;
 use std::ops::Range;
-use std::os::fd::FromRawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,10 +29,12 @@ use paraslot_protocol::Phase;
 use paraslot_spec::pci::mechanism1;
 use vm_device::bus::{MmioAddress, PioAddress};
 use vm_device::{DeviceMmio, DevicePio};
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use interrupts::{Controller, FunctionInterrupts};
 use map::AddressMap;
+
+use crate::sys;
 
 pub use map::{Access, AccessKind, Counts};
 
@@ -166,7 +165,8 @@ impl InProcess {
             return Err(BuildError::Memory("no room for BARs".into()));
         }
         let base = GuestAddress(machine.memory_base);
-        let file = machine.shared_memory.then(|| memory_file(machine.memory)).transpose();
+        let file =
+            machine.shared_memory.then(|| sys::memory_file(machine.memory as u64)).transpose();
         let file = file.map_err(|error| BuildError::Memory(error.to_string()))?;
         let memory = GuestMemoryMmap::from_ranges_with_files([(base, machine.memory, file)])
             .map_err(|error| BuildError::Memory(error.to_string()))?;
@@ -357,19 +357,6 @@ impl Drop for InProcess {
             }
         }
     }
-}
-
-/// A file of `len` bytes that is nowhere but in memory.
-fn memory_file(len: usize) -> io::Result<FileOffset> {
-    // SAFETY: the name is a C string; the call has no other memory argument.
-    let fd = unsafe { libc::memfd_create(c"paraslot-memory".as_ptr(), libc::MFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: `fd` was just made and belongs to nobody else.
-    let file = unsafe { File::from_raw_fd(fd) };
-    file.set_len(len as u64)?;
-    Ok(FileOffset::new(file, 0))
 }
 
 /// Offset of CONFIG_DATA among the ports of mechanism 1.

@@ -146,7 +146,7 @@ impl LinuxVm {
         }
         let vm = Arc::new(boot::make(&kvm)?);
         boot::chips(&vm)?;
-        let (memory, slots) = boot::memory(&vm, config.memory_bytes)?;
+        let (memory, slots) = boot::memory(&vm, config.memory_bytes, false)?;
         let bus = Arc::new(Bus::new(vm.clone(), config.path, slots)?);
         let cpus: Vec<_> = (0..config.cpus)
             .map(|id| {

@@ -2,7 +2,9 @@
 
 #![expect(unsafe_code, reason = "KVM's interface is shared memory and ioctls")]
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use kvm_bindings::{
     kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Error, VmFd};
+use vm_memory::FileOffset;
 use vmm_sys_util::ioctl::ioctl_with_ref;
 use vmm_sys_util::ioctl_iow_nr;
 
@@ -118,10 +121,23 @@ pub(crate) fn thread_cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+/// A file of `len` bytes that is nowhere but in memory.
+pub(crate) fn memory_file(len: u64) -> io::Result<FileOffset> {
+    // SAFETY: the name is a C string; the call has no other memory argument.
+    let fd = unsafe { libc::memfd_create(c"paraslot-memory".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was just made and belongs to nobody else.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(len)?;
+    Ok(FileOffset::new(file, 0))
+}
+
 /// Asks for large pages. Without them everything works, slower.
 ///
 /// # Safety
-/// The memory must be a private anonymous mapping.
+/// The memory must be a mapping of that length.
 pub(crate) unsafe fn advise_huge(memory: NonNull<u8>, len: usize) {
     // SAFETY: the advice changes no contents.
     unsafe { libc::madvise(memory.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };

@@ -42,6 +42,17 @@ pub struct VmConfig {
     pub path: Path,
     /// The processor that the vCPU stays on; `None` leaves it to the scheduler.
     pub vcpu_cpu: Option<usize>,
+    /// Whether the memory is in files that other processes can map, as functions that they serve must
+    /// (`memfd_create`). The kernel gives such memory large pages only where it was told to
+    /// (`transparent_hugepage/shmem_enabled`).
+    pub shared_memory: bool,
+}
+
+impl VmConfig {
+    /// A machine with `memory_bytes` of memory, which is its own, and a vCPU that is anywhere.
+    pub const fn new(memory_bytes: u64, path: Path) -> Self {
+        Self { memory_bytes, path, vcpu_cpu: None, shared_memory: false }
+    }
 }
 
 /// How a guest's run ended.
@@ -69,8 +80,7 @@ pub struct Run {
 /// # use std::time::Duration;
 /// # use paraslot_vmm::{Path, Vm, VmConfig, VmError};
 /// # fn main() -> Result<(), VmError> {
-/// let config = VmConfig { memory_bytes: 64 << 20, path: Path::Event, vcpu_cpu: None };
-/// let mut vm = Vm::new(&config)?;
+/// let mut vm = Vm::new(&VmConfig::new(64 << 20, Path::Event))?;
 /// vm.load(paraslot_guest::IMAGE, "check=boot")?;
 /// let run = vm.run(Duration::from_secs(10), &mut |_| ())?;
 /// assert_eq!(run.exit_code, 0);
@@ -99,7 +109,7 @@ impl Vm {
         probe::check(&kvm, config.path == Path::Event)?;
         let vm = Arc::new(boot::make(&kvm)?);
         boot::chips(&vm)?;
-        let (memory, slots) = boot::memory(&vm, config.memory_bytes)?;
+        let (memory, slots) = boot::memory(&vm, config.memory_bytes, config.shared_memory)?;
         let fd = vm.create_vcpu(0).map_err(VmError::kvm("make a vCPU"))?;
         let tsc_hz = u64::from(boot::cpuid(&kvm, &fd, 0)?) * 1000;
 

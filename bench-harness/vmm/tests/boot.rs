@@ -12,6 +12,7 @@ use paraslot_device::ManualExecutor;
 use paraslot_pci::Bdf;
 use paraslot_protocol::{Phase, Status};
 use paraslot_vmm::{Exits, Path, Vm, VmConfig, VmError};
+use vm_memory::GuestMemoryBackend;
 
 #[test]
 fn the_image_boots_every_time() {
@@ -164,7 +165,7 @@ fn impossible_memory_is_refused() {
         return;
     }
     for memory_bytes in [0, 4096, (8 << 20) + 1, !4095] {
-        let config = VmConfig { memory_bytes, path: Path::Trap, vcpu_cpu: None };
+        let config = VmConfig::new(memory_bytes, Path::Trap);
         let error = Vm::new(&config).err().unwrap();
         assert!(matches!(error, VmError::Memory { .. }), "{error}");
     }
@@ -175,11 +176,17 @@ fn memory_above_4_gib_is_where_it_should_be() {
     if !kvm() {
         return;
     }
-    let config = VmConfig { memory_bytes: 5 << 30, path: Path::Event, vcpu_cpu: Some(0) };
-    let mut vm = Vm::new(&config).unwrap();
-    vm.load(paraslot_guest::IMAGE, "check=boot").unwrap();
-    let run = vm.run(common::LIMIT, &mut |_| ()).unwrap();
-    let (lines, _) = said(&run.console);
-    // The BARs' space is the upper half of the hole below configuration space.
-    assert!(lines[0].contains("bars 0xd0000000 to 0xe0000000"), "{lines:?}");
+    for shared_memory in [false, true] {
+        let config = VmConfig::new(5 << 30, Path::Event);
+        let config = VmConfig { vcpu_cpu: Some(0), shared_memory, ..config };
+        let mut vm = Vm::new(&config).unwrap();
+        // What another process would map, if it may.
+        let files = vm.memory().iter().filter(|region| region.file_offset().is_some()).count();
+        assert_eq!(files, if shared_memory { 2 } else { 0 });
+        vm.load(paraslot_guest::IMAGE, "check=boot").unwrap();
+        let run = vm.run(common::LIMIT, &mut |_| ()).unwrap();
+        let (lines, _) = said(&run.console);
+        // The BARs' space is the upper half of the hole below configuration space.
+        assert!(lines[0].contains("bars 0xd0000000 to 0xe0000000"), "{lines:?}");
+    }
 }

@@ -16,10 +16,10 @@ use paraslot_vmm::{Exits, Path};
 
 use crate::kvm;
 
-const CAPACITY: usize = 2 << 20;
-const OPERATIONS: u64 = 300;
+pub(crate) const CAPACITY: usize = 2 << 20;
+pub(crate) const OPERATIONS: u64 = 300;
 
-fn job(device: Device, access: Access, completion: Completion, depth: u16) -> DiskJob {
+pub(crate) fn job(device: Device, access: Access, completion: Completion, depth: u16) -> DiskJob {
     DiskJob {
         device,
         access,

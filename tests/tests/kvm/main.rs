@@ -6,18 +6,49 @@
 
 mod disks;
 mod networks;
+mod served;
 
 use std::path::Path as FilePath;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use paraslot_device::{Host, ThreadExecutor, ThreadOptions};
-use paraslot_pci::{Bdf, SharedDevice};
+use paraslot_device::{Executor, Host, ThreadExecutor, ThreadOptions};
+use paraslot_pci::{Bdf, PciDevice, SharedDevice};
 use paraslot_protocol::{Header, Job, Outcome, Phase, Status, frame};
 use paraslot_vmm::{Exits, Path, Vm, VmConfig, VmError};
 use vm_memory::GuestMemoryMmap;
 
 const SLOT: Bdf = Bdf::root(3);
+/// Bytes of a machine's memory.
+const MEMORY: u64 = 64 << 20;
+
+/// How a function is held.
+trait Holder {
+    /// A function of any kind.
+    type Held;
+    /// Takes one over.
+    fn hold<D: PciDevice + 'static>(device: D) -> Self::Held;
+}
+
+/// As a bus has it.
+struct Plugged;
+
+/// As a server has it.
+struct Offered;
+
+impl Holder for Plugged {
+    type Held = SharedDevice;
+    fn hold<D: PciDevice + 'static>(device: D) -> SharedDevice {
+        Arc::new(Mutex::new(device))
+    }
+}
+
+impl Holder for Offered {
+    type Held = Box<dyn PciDevice>;
+    fn hold<D: PciDevice + 'static>(device: D) -> Box<dyn PciDevice> {
+        Box::new(device)
+    }
+}
 
 /// Runs a job on the device that `make` makes: what the guest found out, which is that all went well,
 /// and the exits of its measured part. `on_phase` is called at the guest's marks.
@@ -28,9 +59,24 @@ fn run(
     make: impl FnOnce(Host<Arc<GuestMemoryMmap>>) -> SharedDevice,
     on_phase: &mut dyn FnMut(Phase),
 ) -> Result<(Header, Exits), VmError> {
-    let mut vm = Vm::new(&VmConfig { memory_bytes: 64 << 20, path, vcpu_cpu: None })?;
+    run_in(&VmConfig::new(MEMORY, path), thread(busy_poll), job, make, on_phase)
+}
+
+/// A device's thread.
+fn thread(busy_poll: Duration) -> Arc<dyn Executor> {
     let options = ThreadOptions { busy_poll, ..ThreadOptions::default() };
-    let executor = Arc::new(ThreadExecutor::new("device", &options).expect("a thread"));
+    Arc::new(ThreadExecutor::new("device", &options).expect("a thread"))
+}
+
+/// The same in a machine that is to be like `config`, whose devices' workers are for `executor`.
+fn run_in(
+    config: &VmConfig,
+    executor: Arc<dyn Executor>,
+    job: Job,
+    make: impl FnOnce(Host<Arc<GuestMemoryMmap>>) -> SharedDevice,
+    on_phase: &mut dyn FnMut(Phase),
+) -> Result<(Header, Exits), VmError> {
+    let mut vm = Vm::new(config)?;
     let device = make(vm.host(SLOT, executor));
     vm.plug(SLOT, device)?;
     let job = job.with_tsc_hz(vm.tsc_hz());
@@ -54,11 +100,10 @@ fn run(
 
 /// Whether there is a KVM to run on; says why not.
 fn kvm() -> bool {
-    let reason =
-        match Vm::new(&VmConfig { memory_bytes: 4 << 20, path: Path::Event, vcpu_cpu: None }) {
-            Ok(_) => return true,
-            Err(error) => error,
-        };
+    let reason = match Vm::new(&VmConfig::new(4 << 20, Path::Event)) {
+        Ok(_) => return true,
+        Err(error) => error,
+    };
     let expected = std::env::var_os("CI").is_some() && FilePath::new("/dev/kvm").exists();
     assert!(!expected, "{reason}");
     println!("skipped: {reason}");

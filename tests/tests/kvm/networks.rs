@@ -1,15 +1,14 @@
 //! The networks: alone with a port, and two machines on a wire.
 
+use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use paraslot_backends::net::{
     Generator, GeneratorOptions, NetBackend, NetStatistics, Sink, Wire, WireOptions,
 };
-use paraslot_device::Host;
+use paraslot_device::{DmaSpace, Host};
 use paraslot_e1000::E1000;
-use paraslot_pci::SharedDevice;
 use paraslot_protocol::traffic::{
     self, Flow, NUMBER, PATTERN, TRANSPORT, UDP_HEADERS, checksum_offset, sum,
 };
@@ -21,9 +20,8 @@ use paraslot_virtio_net::VirtioNet;
 use paraslot_virtio_pci::VirtioPci;
 use paraslot_vmm::{Exits, Path};
 use paraslot_vmxnet3::Vmxnet3;
-use vm_memory::GuestMemoryMmap;
 
-use crate::kvm;
+use crate::{Holder, Plugged, kvm};
 
 const OPERATIONS: u64 = 640;
 /// Of frames that are only sent, no more than the ring of either adapter has room for, so that no group
@@ -39,15 +37,15 @@ const WRITES: u64 = 2;
 const FLOW: Flow = Flow { source: HERE, destination: HERE };
 
 /// What came of a job.
-struct Done {
-    header: Header,
-    exits: Exits,
-    counts: NetStatistics,
+pub(crate) struct Done {
+    pub(crate) header: Header,
+    pub(crate) exits: Exits,
+    pub(crate) counts: NetStatistics,
     /// Exits that are no register access.
-    rest: u64,
+    pub(crate) rest: u64,
 }
 
-fn job(device: Device, traffic: Traffic, completion: Completion, batch: u16) -> NetJob {
+pub(crate) fn job(device: Device, traffic: Traffic, completion: Completion, batch: u16) -> NetJob {
     NetJob {
         device,
         traffic,
@@ -64,32 +62,32 @@ fn job(device: Device, traffic: Traffic, completion: Completion, batch: u16) -> 
 }
 
 /// Makes an adapter, and what tells what became of its frames.
-type Statistics = Box<dyn Fn() -> NetStatistics>;
+pub(crate) type Statistics = Box<dyn Fn() -> NetStatistics>;
 
-fn adapter(
+pub(crate) fn adapter<H: Holder, A: DmaSpace>(
     device: Device,
     backend: Arc<dyn NetBackend>,
-    host: Host<Arc<GuestMemoryMmap>>,
-) -> (SharedDevice, Statistics) {
+    host: Host<A>,
+) -> (H::Held, Statistics) {
     match device {
         Device::VirtioNet => {
             let options = paraslot_virtio_net::Options { mac: HERE, ..Default::default() };
             let device = VirtioNet::new(backend, &options).expect("an adapter");
             let control = device.control();
             let function = VirtioPci::new(device, host).expect("a function");
-            (Arc::new(Mutex::new(function)), Box::new(move || control.statistics()))
+            (H::hold(function), Box::new(move || control.statistics()))
         }
         Device::Vmxnet3 => {
             let options = paraslot_vmxnet3::Options::new(HERE);
             let device = Vmxnet3::new(backend, options, host).expect("an adapter");
             let control = device.control();
-            (Arc::new(Mutex::new(device)), Box::new(move || control.statistics()))
+            (H::hold(device), Box::new(move || control.statistics()))
         }
         Device::E1000 => {
             let options = paraslot_e1000::Options::new(HERE);
             let device = E1000::new(backend, options, host).expect("an adapter");
             let control = device.control();
-            (Arc::new(Mutex::new(device)), Box::new(move || control.statistics()))
+            (H::hold(device), Box::new(move || control.statistics()))
         }
         other => panic!("{other} is no network adapter"),
     }
@@ -120,7 +118,7 @@ fn generator() -> Generator {
 }
 
 /// What a job's frames go to and come from.
-fn port(traffic: Traffic) -> Arc<dyn NetBackend> {
+pub(crate) fn port(traffic: Traffic) -> Arc<dyn NetBackend> {
     match traffic {
         Traffic::Transmit => Arc::new(Sink::new(1).expect("a sink")),
         Traffic::Receive => Arc::new(generator()),
@@ -143,7 +141,7 @@ fn run_with(
 ) -> Done {
     let mut statistics = None;
     let make = |host| {
-        let (device, counts) = adapter(job.device, backend, host);
+        let (device, counts) = adapter::<Plugged, _>(job.device, backend, host);
         statistics = Some(counts);
         device
     };
@@ -221,7 +219,7 @@ fn vmxnet3_exits_for_doorbells_and_interrupts_alone_on_the_trap_path() {
 
 /// What the e1000's driver does must exit: no register of it can be a page of the guest's, as reading
 /// ICR changes it.
-fn check_e1000(job: &NetJob, done: &Done) {
+pub(crate) fn check_e1000(job: &NetJob, done: &Done) {
     let Done { header, exits, .. } = done;
     let (operations, batch) = (job.operations, u64::from(job.batch));
     let (interrupts, doorbells) = (header.interrupts.get(), header.doorbells.get());

@@ -64,7 +64,7 @@ impl Machine {
             Path::Event | Path::Passthrough => paraslot_vmm::Path::Event,
             other => bail!("there is no path {other} under KVM"),
         };
-        let config = VmConfig { memory_bytes: GUEST_MEMORY.into(), path, vcpu_cpu: cpu };
+        let config = VmConfig { vcpu_cpu: cpu, ..VmConfig::new(GUEST_MEMORY.into(), path) };
         let mut vm = Vm::new(&config)?;
         let executor =
             ThreadExecutor::new("device", threads).context("cannot start the device's thread")?;

@@ -26,7 +26,7 @@ pub(crate) fn kvm() -> bool {
 
 /// A machine of 64 MiB.
 pub(crate) fn machine(path: Path) -> Vm {
-    Vm::new(&VmConfig { memory_bytes: 64 << 20, path, vcpu_cpu: None }).unwrap()
+    Vm::new(&VmConfig::new(64 << 20, path)).unwrap()
 }
 
 /// The lines of text and the status in a console.
