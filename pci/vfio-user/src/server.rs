@@ -17,6 +17,10 @@ use crate::session::Session;
 use crate::signals::Signals;
 use crate::sys::{self, For};
 
+/// Milliseconds until another look at who waits, where a client could not be let in for want of descriptors or
+/// memory.
+const SHORTAGE: i32 = 100;
+
 /// Stops a server, from any thread, at any time and for good.
 #[derive(Clone)]
 pub struct Stop(Arc<EventFd>);
@@ -109,11 +113,14 @@ impl Server {
             }
             match self.listener.accept() {
                 Ok((socket, _)) => break socket,
-                Err(error) => match error.kind() {
+                Err(error) => match error.raw_os_error() {
                     // Somebody who came and went.
-                    io::ErrorKind::WouldBlock
-                    | io::ErrorKind::Interrupted
-                    | io::ErrorKind::ConnectionAborted => {}
+                    Some(libc::EAGAIN | libc::EINTR | libc::ECONNABORTED) => {}
+                    // The other functions of the process may have used up what there is, for a while.
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                        let [stopped, _] = sources;
+                        sys::wait(&[stopped], SHORTAGE).map_err(ServeError::Listener)?;
+                    }
                     _ => return Err(ServeError::Listener(error)),
                 },
             }
