@@ -22,6 +22,10 @@ use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemory, Permissions
 
 /// Guest memory that devices and their workers can share. Implemented for everything that fits,
 /// `Arc<GuestMemoryMmap>` and `GuestMemoryAtomic<GuestMemoryMmap<AtomicBitmap>>` among them.
+///
+/// What devices write they mark in the memory's bitmap when it has been written. Memory that translates addresses
+/// is asked for the same translation again then: to be marked, a range must stay mapped until it has been used,
+/// as a driver sees to that does not want it to be overwritten afterwards.
 pub trait DmaSpace: GuestAddressSpace<T: Send + Sync> + Send + Sync + 'static {}
 
 impl<A> DmaSpace for A

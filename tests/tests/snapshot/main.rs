@@ -1,9 +1,11 @@
 //! Functions that are saved, thrown away and restored in others while they are used.
 
+mod dirty;
 mod disks;
 mod mutated;
 mod networks;
 mod stored;
+mod watched;
 
 use std::ops::Range;
 

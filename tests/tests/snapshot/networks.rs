@@ -7,7 +7,7 @@ use paraslot_backends::net::testing::{FaultNet, HostPort, Operation, ScriptedNet
 use paraslot_backends::net::{
     Frame, NetBackend, NetError, NetInfo, NetReceiver, NetSender, Offloads,
 };
-use paraslot_device::{Progress, Sources};
+use paraslot_device::{Clock, DmaSpace, Host, Progress, Sources};
 use paraslot_drivers::workload::run;
 use paraslot_e1000::E1000;
 use paraslot_pci::{Bdf, PciDevice};
@@ -26,31 +26,36 @@ use crate::{MEMORY, fingerprint, places};
 pub(crate) const SLOT: Bdf = Bdf::root(3);
 pub(crate) const NETWORKS: [Device; 3] = [Device::VirtioNet, Device::Vmxnet3, Device::E1000];
 
-/// Builds the adapter that `device` names, time and again, at one port.
+/// The adapter that `device` names.
+pub(crate) fn make<A: DmaSpace>(
+    device: Device,
+    host: Host<A>,
+    clock: Arc<dyn Clock>,
+    port: Arc<dyn NetBackend>,
+) -> Box<dyn PciDevice> {
+    match device {
+        Device::VirtioNet => {
+            let options = paraslot_virtio_net::Options { mac: HERE, clock, ..Default::default() };
+            let adapter = VirtioNet::new(port, &options).unwrap();
+            Box::new(VirtioPci::new(adapter, host).unwrap())
+        }
+        Device::Vmxnet3 => {
+            let options =
+                paraslot_vmxnet3::Options { clock, ..paraslot_vmxnet3::Options::new(HERE) };
+            Box::new(Vmxnet3::new(port, options, host).unwrap())
+        }
+        Device::E1000 => {
+            let options = paraslot_e1000::Options { clock, ..paraslot_e1000::Options::new(HERE) };
+            Box::new(E1000::new(port, options, host).unwrap())
+        }
+        other => panic!("{other} is no network adapter"),
+    }
+}
+
+/// Builds it time and again, at one port.
 pub(crate) fn build(device: Device, machine: &InProcess, port: Arc<dyn NetBackend>) -> Build {
     let (host, clock) = (machine.host(SLOT), machine.clock());
-    Box::new(move || -> Box<dyn PciDevice> {
-        let (host, port, clock) = (host.clone(), port.clone(), clock.clone());
-        match device {
-            Device::VirtioNet => {
-                let options =
-                    paraslot_virtio_net::Options { mac: HERE, clock, ..Default::default() };
-                let adapter = VirtioNet::new(port, &options).unwrap();
-                Box::new(VirtioPci::new(adapter, host).unwrap())
-            }
-            Device::Vmxnet3 => {
-                let options =
-                    paraslot_vmxnet3::Options { clock, ..paraslot_vmxnet3::Options::new(HERE) };
-                Box::new(Vmxnet3::new(port, options, host).unwrap())
-            }
-            Device::E1000 => {
-                let options =
-                    paraslot_e1000::Options { clock, ..paraslot_e1000::Options::new(HERE) };
-                Box::new(E1000::new(port, options, host).unwrap())
-            }
-            other => panic!("{other} is no network adapter"),
-        }
-    })
+    Box::new(move || make(device, host.clone(), clock.clone(), port.clone()))
 }
 
 pub(crate) fn job(

@@ -165,10 +165,13 @@ impl Plan {
             }
             Err(error) => error,
         };
+        // How much was written all the same is not known, nor whether it is tried again.
+        if self.buffers.direction() == Direction::FromDevice {
+            self.buffers.mark_written(self.buffers.len());
+        }
         let code = error.raw_os_error().unwrap_or_default();
         if matches!(code, libc::EINTR | libc::EAGAIN | libc::ECANCELED) {
             if self.cancelled {
-                self.mark_all();
                 self.stage = Stage::Done(Err(BlockError::Cancelled));
                 return;
             }
@@ -196,16 +199,8 @@ impl Plan {
                     // It may have been another write that was lost, and nobody will be told again.
                     image.lost.store(true, Relaxed);
                 }
-                self.mark_all();
                 self.stage = Stage::Done(Err(error.into()));
             }
-        }
-    }
-
-    /// How much of the buffers was written is not known.
-    fn mark_all(&self) {
-        if self.buffers.direction() == Direction::FromDevice {
-            self.buffers.mark_written(self.buffers.len());
         }
     }
 

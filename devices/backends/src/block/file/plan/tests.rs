@@ -282,14 +282,22 @@ fn a_cancellation_that_is_late_changes_nothing() {
 // CH 7e2e7a164 and its kin: what an interrupted read may have written is noted for migration.
 #[test]
 fn a_cancelled_read_has_perhaps_written() {
-    let guest = GuestPages::new(1 << 16);
-    let (image, mut work) = (image(false, 0), Workspace::default());
-    let mut plan = Plan::new(guest.read_request(1, 0, &[(0x1000, 4096), (0x3000, 4096)]), &image);
-    plan.step(&image, &mut work);
-    plan.result(&image, &work, Ok(4096));
-    plan.step(&image, &mut work);
-    assert_eq!([0x1000, 0x3000].map(|page| guest.is_dirty(page)), [true, false]);
-    plan.cancel();
-    plan.result(&image, &work, errno(libc::EINTR));
-    assert_eq!([0x1000, 0x3000].map(|page| guest.is_dirty(page)), [true, true]);
+    for cancelled_first in [true, false] {
+        let guest = GuestPages::new(1 << 16);
+        let (image, mut work) = (image(false, 0), Workspace::default());
+        let read = guest.read_request(1, 0, &[(0x1000, 4096), (0x3000, 4096)]);
+        let mut plan = Plan::new(read, &image);
+        plan.step(&image, &mut work);
+        plan.result(&image, &work, Ok(4096));
+        plan.step(&image, &mut work);
+        assert_eq!([0x1000, 0x3000].map(|page| guest.is_dirty(page)), [true, false]);
+        if cancelled_first {
+            plan.cancel();
+        }
+        plan.result(&image, &work, errno(libc::EINTR));
+        plan.cancel();
+        let step = plan.step(&image, &mut work);
+        assert!(matches!(step, Step::Done(Err(BlockError::Cancelled))), "{step:?}");
+        assert_eq!([0x1000, 0x3000].map(|page| guest.is_dirty(page)), [true, true]);
+    }
 }
