@@ -36,9 +36,12 @@ fn fingerprint(machine: &InProcess) -> u64 {
     use std::hash::{DefaultHasher, Hasher};
     let end = machine.allocate(4096).expect("the end of what was given").physical(0);
     let memory = machine.host(paraslot_pci::Bdf::root(31)).memory;
-    let mut bytes = vec![0; usize::try_from(end).unwrap()];
-    memory.read_slice(&mut bytes, GuestAddress(0)).unwrap();
     let mut hasher = DefaultHasher::new();
-    hasher.write(&bytes);
+    let mut piece = [0; 1 << 16];
+    for at in (0..end).step_by(piece.len()) {
+        let len = piece.len().min(usize::try_from(end - at).unwrap());
+        memory.read_slice(&mut piece[..len], GuestAddress(at)).unwrap();
+        hasher.write(&piece[..len]);
+    }
     hasher.finish()
 }
