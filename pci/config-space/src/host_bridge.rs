@@ -3,8 +3,16 @@
 use std::sync::Arc;
 
 use paraslot_device::interrupt::NoInterrupts;
+use paraslot_device::{SavedState, StateError};
 
-use crate::{BarState, ConfigSpace, ConfigSpaceBuilder, DeviceError, Identity, Layout, PciDevice};
+use crate::{
+    BarState, ConfigSpace, ConfigSpaceBuilder, ConfigState, DeviceError, Identity, Layout,
+    PciDevice,
+};
+
+/// Its name in a saved state, and the state's version.
+const NAME: &str = "host-bridge";
+const VERSION: u32 = 1;
 
 /// The function at 00:00.0 that a guest expects on a root bus.
 ///
@@ -75,5 +83,39 @@ impl PciDevice for HostBridge {
 
     fn resume(&mut self) -> Result<(), DeviceError> {
         Ok(())
+    }
+
+    // It does nothing by itself, so it is as good as paused at any time.
+    fn save(&mut self) -> Result<SavedState, StateError> {
+        SavedState::new(NAME, VERSION, &self.config.save())
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        self.config.reset();
+        let state: ConfigState = state.open(NAME, VERSION)?;
+        self.config.restore(&state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use paraslot_spec::pci::header;
+
+    #[test]
+    fn what_the_guest_has_written_is_taken_over() {
+        let mut bridge = HostBridge::new();
+        bridge.config_write(header::COMMAND, &[6, 0]);
+        let state = bridge.save().unwrap();
+        let mut other = HostBridge::new();
+        other.restore(&state).unwrap();
+        let mut command = [0; 2];
+        other.config_read(header::COMMAND, &mut command);
+        assert_eq!(command, [6, 0]);
+        assert_eq!(other.save().unwrap(), state);
+        // One that is not its is refused, and nothing is left.
+        let wrong = SavedState { version: 2, ..state };
+        assert!(matches!(other.restore(&wrong), Err(StateError::Version { .. })));
+        assert_eq!(other.save().unwrap(), HostBridge::new().save().unwrap());
     }
 }
