@@ -1,5 +1,7 @@
 //! The machine's buses, and the functions' BARs on them.
 
+mod state;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::RangeInclusive;

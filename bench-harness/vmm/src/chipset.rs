@@ -10,9 +10,11 @@ mod tests;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 pub(crate) use events::Events;
 pub(crate) use power::{Power, Request};
-pub(crate) use serial::Serial;
+pub(crate) use serial::{Serial, SerialState};
 
 /// The serial port's base and how many ports it has.
 pub(crate) const COM1: (u16, u16) = (0x3f8, 8);
@@ -38,6 +40,18 @@ pub(crate) const EVENTS: (u16, u16) = (0x604, 1);
 pub(crate) const EVENTS_GSI: u32 = 9;
 /// In the event register: the power button was pressed.
 pub(crate) const POWER_BUTTON: u8 = 1;
+
+/// What these keep.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChipsetState {
+    pub(crate) serial: SerialState,
+    /// The event register.
+    pub(crate) events: u8,
+    /// What the guest has asked for and not got yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) request: Option<Request>,
+}
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

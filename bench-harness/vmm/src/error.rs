@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use paraslot_pci::PlugError;
 
+use crate::SnapshotError;
+
 /// Why a virtual machine could not be made or run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -45,6 +47,13 @@ pub enum VmError {
     /// A function could not be plugged in.
     #[error(transparent)]
     Plug(#[from] PlugError),
+    /// The machine could not be saved or restored.
+    #[error(transparent)]
+    Snapshot(Box<SnapshotError>),
+    /// The guest was suspended by [`VmHandle::suspend`](crate::VmHandle::suspend). It goes on with the
+    /// next run.
+    #[error("the guest was suspended")]
+    Suspended,
     /// The vCPU's thread could not be started or pinned.
     #[error("cannot run the vCPU on a thread of its own: {0}")]
     Thread(#[source] io::Error),

@@ -6,7 +6,7 @@ mod pin;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use kvm_bindings::{
     KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KvmIrqRouting,
@@ -72,6 +72,8 @@ pub(crate) struct Interrupts {
     sent: AtomicU64,
     /// Messages by global interrupt number.
     routes: Mutex<BTreeMap<u32, MsiMessage>>,
+    /// Those who have them.
+    sinks: Mutex<Vec<Weak<Messages>>>,
     /// How many functions assert each pin.
     asserted: [Mutex<u32>; INTX_PINS as usize],
 }
@@ -87,6 +89,7 @@ impl Interrupts {
             faults,
             sent: AtomicU64::new(0),
             routes: Mutex::default(),
+            sinks: Mutex::default(),
             asserted: Default::default(),
         };
         interrupts.publish(&BTreeMap::new())?;
@@ -100,7 +103,35 @@ impl Interrupts {
 
     /// Where a function's messages go.
     pub(crate) fn messages(self: &Arc<Self>) -> Arc<dyn MsiSink> {
-        Arc::new(Messages::new(self.clone()))
+        let messages = Arc::new(Messages::new(self.clone()));
+        let mut sinks = lock(&self.sinks);
+        sinks.retain(|sink| sink.strong_count() != 0);
+        sinks.push(Arc::downgrade(&messages));
+        messages
+    }
+
+    /// Waits until messages that were sent by eventfd have reached their local APICs. Nobody sends any
+    /// meanwhile.
+    pub(crate) fn flush(&self) -> Result<(), VmError> {
+        let sinks: Vec<_> = lock(&self.sinks).iter().filter_map(Weak::upgrade).collect();
+        sinks.iter().try_for_each(|sink| sink.flush())
+    }
+
+    /// Waits until an interrupt that `event` has asked for, as [`VmFd::register_irqfd`] has connected it to
+    /// `number`, has reached its controller. Nobody asks meanwhile.
+    pub(crate) fn flush_event(&self, event: &EventFd, number: u32) -> Result<(), VmError> {
+        // KVM hands some to a worker of the kernel's, for which it waits when it lets go of the eventfd.
+        self.vm.unregister_irqfd(event, number).map_err(VmError::kvm(CONNECT))?;
+        self.vm.register_irqfd(event, number).map_err(VmError::kvm(CONNECT))
+    }
+
+    /// Has the I/O APIC see its pins for INTx as the functions have them.
+    pub(crate) fn set_pins(&self) -> Result<(), VmError> {
+        let what = "set an interrupt pin";
+        (0..INTX_PINS).zip(&self.asserted).try_for_each(|(index, count)| {
+            let asserted = *lock(count) != 0;
+            self.vm.set_irq_line(intx_pin(index), asserted).map_err(VmError::kvm(what))
+        })
     }
 
     /// A function's INTx pin.

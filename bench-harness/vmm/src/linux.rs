@@ -3,6 +3,7 @@
 mod elf;
 mod ending;
 mod image;
+mod saved;
 mod start;
 mod state;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use kvm_bindings::kvm_cpuid_entry2;
 use kvm_ioctls::{DeviceFd, Kvm, VcpuFd, VmFd};
 use paraslot_device::executor::pin_to;
 use paraslot_device::{Executor, Host};
@@ -23,6 +25,7 @@ use crate::bus::Bus;
 use crate::chipset::{self, Events, Power, Request, Serial};
 use crate::cpu::{Cpu, ExitCounts, Exits, kick_signal};
 use crate::interrupts::{Faults, Interrupts};
+use crate::snapshot::Processor;
 use crate::{Path, VmError, acpi, boot, probe};
 
 use ending::Ending;
@@ -106,6 +109,10 @@ pub struct LinuxVm {
     vcpu_cpus: Vec<usize>,
     pci64: (u64, u64),
     shared: Arc<Shared>,
+    /// What the first vCPU shows of itself.
+    leaves: Vec<kvm_cpuid_entry2>,
+    /// The functions are paused.
+    paused: bool,
 }
 
 /// A vCPU, and what it was like after power-on.
@@ -156,6 +163,9 @@ impl LinuxVm {
             })
             .collect::<Result<_, VmError>>()?;
 
+        let first = cpus.first().ok_or(VmError::Poisoned)?;
+        let leaves = Processor::leaves(&first.cpu.fd)?;
+
         let serial = Arc::new(Serial::new(console)?);
         let power = Arc::new(Power::default());
         let events = Arc::new(Events::new()?);
@@ -184,7 +194,8 @@ impl LinuxVm {
             }
         }));
         let vcpu_cpus = config.vcpu_cpus.clone();
-        Ok(Self { cpus, chips, interrupts, faults, vcpu_cpus, pci64, shared })
+        let paused = false;
+        Ok(Self { cpus, chips, interrupts, faults, vcpu_cpus, pci64, shared, leaves, paused })
     }
 
     /// The guest's memory.
@@ -247,6 +258,7 @@ impl LinuxVm {
     /// depends on.
     pub fn run(&mut self, limit: Option<Duration>) -> Result<LinuxEnd, VmError> {
         self.check_whole()?;
+        self.resume()?;
         let kick = kick_signal();
         let ending = &self.shared.ending;
         let mut running = Vec::new();
@@ -297,6 +309,7 @@ impl LinuxVm {
     /// # Errors
     /// When KVM refuses.
     pub fn reset(&mut self) -> Result<(), VmError> {
+        self.resume()?;
         self.shared.bus.reset()?;
         self.shared.serial.reset()?;
         self.shared.power.clear();

@@ -3,8 +3,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use paraslot_protocol::{Phase, port};
+use serde::{Deserialize, Serialize};
 use vm_device::DevicePio;
 use vm_device::bus::{PioAddress, PioAddressOffset};
+
+use crate::snapshot::SnapshotError;
 
 /// What the guest may write to its console; more is dropped.
 const CONSOLE_MAX: usize = 4 << 20;
@@ -23,6 +26,24 @@ pub(crate) struct Ports {
     mark: Mutex<Option<Mark>>,
 }
 
+/// What the ports keep.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PortsState {
+    #[serde(with = "hex")]
+    console: Vec<u8>,
+    /// A mark that the vCPU's loop has not acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mark: Option<MarkState>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+enum MarkState {
+    Phase(u32),
+    Exit(u32),
+}
+
 /// The ports, with how many bytes each has.
 pub(crate) const PORTS: [(u16, u16); 3] = [(port::CONSOLE, 1), (port::PHASE, 4), (port::EXIT, 4)];
 
@@ -32,6 +53,30 @@ impl Ports {
     }
     fn mark(&self) -> MutexGuard<'_, Option<Mark>> {
         self.mark.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What they keep. Changes nothing.
+    pub(crate) fn save(&self) -> PortsState {
+        let mark = self.mark().map(|mark| match mark {
+            Mark::Phase(phase) => MarkState::Phase(phase as u32),
+            Mark::Exit(code) => MarkState::Exit(code),
+        });
+        PortsState { console: self.console().clone(), mark }
+    }
+
+    /// Takes over what others kept.
+    pub(crate) fn restore(&self, state: &PortsState) -> Result<(), SnapshotError> {
+        let PortsState { console, mark } = state;
+        if console.len() > CONSOLE_MAX {
+            return Err(SnapshotError::mismatch("more console output than is kept"));
+        }
+        *self.mark() = match mark {
+            None => None,
+            Some(MarkState::Exit(code)) => Some(Mark::Exit(*code)),
+            Some(MarkState::Phase(raw)) => Phase::from_raw(*raw).map(Mark::Phase),
+        };
+        self.console().clone_from(console);
+        Ok(())
     }
 
     /// What the last write to the phase or exit port said.

@@ -10,6 +10,7 @@ use paraslot_protocol::Phase;
 use crate::cpu::{Cpu, Exits};
 use crate::interrupts::Interrupts;
 use crate::ports::{Mark, Ports};
+use crate::vm::Suspension;
 use crate::{VmError, sys};
 
 /// What happened between the guest's marks [`Phase::Measure`] and [`Phase::Done`], neither of them
@@ -32,6 +33,10 @@ pub struct Measured {
 pub(crate) enum Report {
     /// The guest is at a mark. The vCPU stands still until this is answered.
     Phase(Phase),
+    /// The vCPU does not run any more.
+    Ended,
+    /// It is not to run any more: not from its thread, but from whoever else wants it to stand still.
+    Suspend,
 }
 
 /// How the vCPU's thread is spoken to.
@@ -39,7 +44,15 @@ pub(crate) struct Control {
     pub(crate) reports: Sender<Report>,
     pub(crate) answers: Receiver<()>,
     pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) suspension: Arc<Suspension>,
     pub(crate) limit: Duration,
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // Nobody waits any more if this fails.
+        let _ = self.reports.send(Report::Ended);
+    }
 }
 
 /// How a guest ended.
@@ -71,14 +84,10 @@ impl Vcpu {
     pub(crate) fn run(&mut self, control: &Control) -> Result<Ended, VmError> {
         let mut ended = Ended::default();
         let mut start = None;
+        // There is one if a run ended in the middle of the instruction that made it.
+        let mut mark = self.ports.take_mark();
         loop {
-            if control.stop.load(Ordering::Acquire) {
-                let (limit, registers) = (control.limit, self.cpu.registers());
-                return Err(VmError::Timeout { limit, registers });
-            }
-            let exits = self.cpu.step()?;
-            ended.exits += exits;
-            match if exits.port_writes == 0 { None } else { self.ports.take_mark() } {
+            match mark {
                 None => {}
                 Some(Mark::Exit(code)) => {
                     ended.exit_code = code;
@@ -98,6 +107,16 @@ impl Vcpu {
                     }
                 }
             }
+            if control.suspension.is_asked() {
+                return Err(VmError::Suspended);
+            }
+            if control.stop.load(Ordering::Acquire) {
+                let (limit, registers) = (control.limit, self.cpu.registers());
+                return Err(VmError::Timeout { limit, registers });
+            }
+            let exits = self.cpu.step()?;
+            ended.exits += exits;
+            mark = if exits.port_writes == 0 { None } else { self.ports.take_mark() };
         }
     }
 

@@ -1,11 +1,15 @@
 //! A virtual machine.
 
+mod state;
+mod suspend;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use kvm_bindings::kvm_cpuid_entry2;
 use kvm_ioctls::{DeviceFd, VmFd};
 use paraslot_device::executor::pin_to;
 use paraslot_device::{Executor, Host};
@@ -18,8 +22,12 @@ use crate::bus::Bus;
 use crate::cpu::{Cpu, Exits, kick_signal};
 use crate::interrupts::{Faults, Interrupts};
 use crate::ports::{PORTS, Ports};
+use crate::snapshot::Processor;
 use crate::vcpu::{Control, Ended, Measured, Report, Vcpu};
 use crate::{VmError, boot, probe};
+
+pub(crate) use suspend::Suspension;
+pub use suspend::VmHandle;
 
 /// How the guest and the devices reach each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,6 +105,11 @@ pub struct Vm {
     memory: Arc<GuestMemoryMmap>,
     vcpu_cpu: Option<usize>,
     tsc_hz: u64,
+    /// What the vCPU shows of itself.
+    leaves: Vec<kvm_cpuid_entry2>,
+    /// The functions are paused.
+    paused: bool,
+    suspension: Arc<Suspension>,
 }
 
 impl Vm {
@@ -112,6 +125,7 @@ impl Vm {
         let (memory, slots) = boot::memory(&vm, config.memory_bytes, config.shared_memory)?;
         let fd = vm.create_vcpu(0).map_err(VmError::kvm("make a vCPU"))?;
         let tsc_hz = u64::from(boot::cpuid(&kvm, &fd, 0)?) * 1000;
+        let leaves = Processor::leaves(&fd)?;
 
         let faults = Arc::new(Faults::default());
         let interrupts = Arc::new(Interrupts::new(vm.clone(), config.path, faults.clone())?);
@@ -125,8 +139,19 @@ impl Vm {
             count_messages: config.path == Path::Trap,
         };
         let vcpu_cpu = config.vcpu_cpu;
-        let vcpu = Some(vcpu);
-        Ok(Self { vcpu, interrupts, faults, ports, vm, memory, vcpu_cpu, tsc_hz })
+        Ok(Self {
+            vcpu: Some(vcpu),
+            interrupts,
+            faults,
+            ports,
+            vm,
+            memory,
+            vcpu_cpu,
+            tsc_hz,
+            leaves,
+            paused: false,
+            suspension: Arc::default(),
+        })
     }
 
     /// Frequency of the guest's time stamp counter in Hz, 0 if KVM does not tell.
@@ -175,24 +200,32 @@ impl Vm {
         boot::load(&memory, &self.vcpu_mut()?.cpu.fd, image, command_line)
     }
 
+    /// A way to this machine while it runs.
+    pub fn handle(&self) -> VmHandle {
+        VmHandle(self.suspension.clone())
+    }
+
     /// Runs the guest until it writes its exit port, for `limit` at most.
     ///
     /// `on_phase` is called for each of the guest's marks, on the calling thread, while the guest
     /// stands still.
     ///
     /// # Errors
-    /// When the guest does not end by itself, or something failed that it depends on. The console is
+    /// [`VmError::Suspended`] when [`VmHandle::suspend`] came before the end. Others when the guest does not end by itself, or something failed that it depends on. The console is
     /// then to be had with [`console`](Self::console).
     pub fn run(
         &mut self,
         limit: Duration,
         on_phase: &mut dyn FnMut(Phase),
     ) -> Result<Run, VmError> {
+        self.resume()?;
         let mut vcpu = self.vcpu.take().ok_or(VmError::Poisoned)?;
         let stop = Arc::new(AtomicBool::new(false));
+        let suspension = self.suspension.clone();
         let (reports, from_vcpu) = channel();
+        suspension.tell(Some(reports.clone()));
         let (answer, answers) = channel();
-        let control = Control { reports, answers, stop: stop.clone(), limit };
+        let control = Control { reports, answers, stop: stop.clone(), suspension, limit };
         let cpu = self.vcpu_cpu;
         let kick = kick_signal();
         let thread = thread::Builder::new()
@@ -200,6 +233,7 @@ impl Vm {
             .spawn(move || {
                 let pinned = cpu.map_or(Ok(()), pin_to).map_err(VmError::Thread);
                 let ended = pinned.and_then(|()| vcpu.run(&control));
+                drop(control);
                 (vcpu, ended)
             })
             .map_err(VmError::Thread)?;
@@ -207,6 +241,8 @@ impl Vm {
         wait(&from_vcpu, answer, limit, on_phase);
         let (vcpu, ended) = running.finish();
         self.vcpu = Some(vcpu);
+        self.suspension.tell(None);
+        self.suspension.clear();
         // What went wrong behind the guest's back is the reason for what it did then.
         match self.faults.take() {
             Some(fault) => Err(fault),
@@ -279,7 +315,8 @@ fn wait(
                 // The vCPU waits for this.
                 let _ = answer.send(());
             }
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+            Ok(Report::Suspend | Report::Ended)
+            | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
         }
     }
 }

@@ -35,6 +35,16 @@ impl Events {
         let _ = self.interrupt.write(1);
     }
 
+    /// The events that the guest has not read. Changes nothing.
+    pub(crate) fn save(&self) -> u8 {
+        self.pending.load(Ordering::Acquire)
+    }
+
+    /// Takes events over, whose interrupts have come.
+    pub(crate) fn restore(&self, pending: u8) {
+        self.pending.store(pending & POWER_BUTTON, Ordering::Release);
+    }
+
     /// Forgets all events.
     pub(crate) fn clear(&self) {
         self.pending.store(0, Ordering::Release);

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use serde::{Deserialize, Serialize};
 use vm_device::DevicePio;
 use vm_device::bus::{PioAddress, PioAddressOffset};
 
@@ -14,7 +15,8 @@ const SLEEP_TYPE_SHIFT: u32 = 2;
 const SLEEP_TYPE_MASK: u8 = 0b111;
 
 /// What the guest wants of the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Request {
     PowerOff,
     Reset,
@@ -23,6 +25,14 @@ pub(crate) enum Request {
 const NONE: u8 = 0;
 const POWER_OFF: u8 = 1;
 const RESTART: u8 = 2;
+
+fn request(raw: u8) -> Option<Request> {
+    match raw {
+        POWER_OFF => Some(Request::PowerOff),
+        RESTART => Some(Request::Reset),
+        _ => None,
+    }
+}
 
 /// ACPI's sleep control and status registers, and its reset register. All read as 0: the machine has
 /// never been asleep.
@@ -38,11 +48,22 @@ impl Power {
         if self.request.load(Ordering::Acquire) == NONE {
             return None;
         }
-        match self.request.swap(NONE, Ordering::AcqRel) {
-            POWER_OFF => Some(Request::PowerOff),
-            RESTART => Some(Request::Reset),
-            _ => None,
-        }
+        request(self.request.swap(NONE, Ordering::AcqRel))
+    }
+
+    /// What the guest has asked for. Changes nothing.
+    pub(crate) fn save(&self) -> Option<Request> {
+        request(self.request.load(Ordering::Acquire))
+    }
+
+    /// Has the guest have asked for that.
+    pub(crate) fn restore(&self, request: Option<Request>) {
+        let raw = match request {
+            None => NONE,
+            Some(Request::PowerOff) => POWER_OFF,
+            Some(Request::Reset) => RESTART,
+        };
+        self.request.store(raw, Ordering::Release);
     }
 
     /// Forgets a request.

@@ -5,15 +5,17 @@ use std::io::{self, Write};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use vm_device::DevicePio;
 use vm_device::bus::{PioAddress, PioAddressOffset};
 use vm_superio::Trigger;
-use vm_superio::serial::{NoEvents, Serial as Uart};
+use vm_superio::serial::{NoEvents, Serial as Uart, SerialState as UartState};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::console::{Console, PATIENCE};
 use super::{COM1, lock};
 use crate::VmError;
+use crate::snapshot::SnapshotError;
 
 /// What may be typed before the guest reads it; more is dropped.
 const INPUT_MAX: usize = 64 << 10;
@@ -30,6 +32,24 @@ impl Trigger for Line {
     fn trigger(&self) -> io::Result<()> {
         self.0.write(1)
     }
+}
+
+/// The port's registers, and what was typed and not read.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SerialState {
+    divisor: [u8; 2],
+    interrupt_enable: u8,
+    interrupt_identification: u8,
+    line_control: u8,
+    line_status: u8,
+    modem_control: u8,
+    modem_status: u8,
+    scratch: u8,
+    #[serde(with = "hex")]
+    fifo: Vec<u8>,
+    #[serde(with = "hex")]
+    input: Vec<u8>,
 }
 
 struct Port {
@@ -107,6 +127,52 @@ impl Serial {
     /// Waits until what the guest sent has reached the console, or the console does not take it.
     pub(crate) fn flush(&self) {
         self.console.flush();
+    }
+
+    /// Its state. Changes nothing.
+    pub(crate) fn save(&self) -> SerialState {
+        let port = lock(&self.port);
+        let uart = port.uart.state();
+        SerialState {
+            divisor: [uart.baud_divisor_low, uart.baud_divisor_high],
+            interrupt_enable: uart.interrupt_enable,
+            interrupt_identification: uart.interrupt_identification,
+            line_control: uart.line_control,
+            line_status: uart.line_status,
+            modem_control: uart.modem_control,
+            modem_status: uart.modem_status,
+            scratch: uart.scratch,
+            fifo: uart.in_buffer,
+            input: port.input.iter().copied().collect(),
+        }
+    }
+
+    /// Takes a state over. Its interrupt is raised anew if there is a reason for it.
+    pub(crate) fn restore(&self, state: &SerialState) -> Result<(), SnapshotError> {
+        let [baud_divisor_low, baud_divisor_high] = state.divisor;
+        let uart = UartState {
+            baud_divisor_low,
+            baud_divisor_high,
+            interrupt_enable: state.interrupt_enable,
+            interrupt_identification: state.interrupt_identification,
+            line_control: state.line_control,
+            line_status: state.line_status,
+            modem_control: state.modem_control,
+            modem_status: state.modem_status,
+            scratch: state.scratch,
+            in_buffer: state.fifo.clone(),
+        };
+        if state.input.len() > INPUT_MAX {
+            return Err(SnapshotError::mismatch("more was typed than is kept"));
+        }
+        let failed = || SnapshotError::mismatch("the serial port cannot be like that");
+        let line = Line(self.interrupt.try_clone().map_err(|_| failed())?);
+        let uart = Uart::from_state(&uart, line, NoEvents, Vec::new()).map_err(|_| failed())?;
+        let mut port = lock(&self.port);
+        port.uart = uart;
+        port.input = state.input.iter().copied().collect();
+        port.feed();
+        Ok(())
     }
 
     /// As after power-on; what was typed is gone.

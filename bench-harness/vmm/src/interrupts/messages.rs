@@ -8,7 +8,7 @@ use paraslot_device::{MsiMessage, MsiSink};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Interrupts, lock};
-use crate::Path;
+use crate::{Path, VmError};
 
 /// A function's messages.
 pub(super) struct Messages {
@@ -19,6 +19,13 @@ pub(super) struct Messages {
 impl Messages {
     pub(super) fn new(interrupts: Arc<Interrupts>) -> Self {
         Self { interrupts, vectors: Mutex::default() }
+    }
+
+    /// Waits until messages that were sent by eventfd have arrived.
+    pub(super) fn flush(&self) -> Result<(), VmError> {
+        let vectors = lock(&self.vectors);
+        let mut events = vectors.values().filter_map(|vector| vector.event.as_ref());
+        events.try_for_each(|(event, number)| self.interrupts.flush_event(event, *number))
     }
 }
 
