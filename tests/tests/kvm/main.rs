@@ -7,6 +7,7 @@
 mod disks;
 mod networks;
 mod served;
+mod snapshot;
 
 use std::path::Path as FilePath;
 use std::sync::{Arc, Mutex};
@@ -82,8 +83,11 @@ fn run_in(
     let job = job.with_tsc_hz(vm.tsc_hz());
     vm.load(paraslot_guest::IMAGE, &job.to_string())?;
     let run = vm.run(Duration::from_secs(120), on_phase)?;
+    Ok((all_went_well(&job, &run.console), run.measured.expect("a measured part").exits))
+}
 
-    let mut console = run.console.as_slice();
+/// What the guest found out about a job, which is that all went well.
+fn all_went_well(job: &Job, mut console: &[u8]) -> Header {
     let mut outcome = None;
     while let Some((kind, payload, skip)) = frame::find(console) {
         match kind {
@@ -95,7 +99,7 @@ fn run_in(
     let header = outcome.expect("the guest sends its outcome");
     assert_eq!(Status::from_raw(header.status.get()), Some(Status::Ok), "{job}");
     assert_eq!(header.errors.get(), 0, "{job}");
-    Ok((header, run.measured.expect("a measured part").exits))
+    header
 }
 
 /// Whether there is a KVM to run on; says why not.

@@ -94,7 +94,7 @@ pub(crate) fn adapter<H: Holder, A: DmaSpace>(
 }
 
 /// Frames as the guest expects them, numbered.
-fn generator() -> Generator {
+pub(crate) fn generator() -> Generator {
     let mut number = 0u64;
     let make = move |_, room: &mut [u8]| {
         let size = usize::try_from(SIZE).expect("small");
