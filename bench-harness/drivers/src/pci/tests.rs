@@ -111,6 +111,15 @@ fn io_bars_and_roms_are_left_alone_and_large_and_small_bars_placed() {
     // Each has a page to itself.
     assert_eq!(at(4), Ok((0xe002_0000, 0x20)));
     assert_eq!(at(5), Ok((0xe002_1000, 0x10)));
+    // Upper halves, and registers that there are not.
+    for index in [3, 6, 7, u8::MAX] {
+        assert_eq!(at(index), Err(Error::Protocol("a BAR that does not exist")), "{index}");
+    }
+    // The others are not sized for it.
+    let before = fake.config_accesses.get();
+    function.bar(4).unwrap();
+    let accesses = fake.config_accesses.get() - before;
+    assert!(accesses < 20, "{accesses}");
     let words = &fake.functions.borrow()[&(1, 0)].words;
     assert_eq!((words[5], words[6], words[7]), (1, 0xe400_000c, 0));
     assert_eq!(words[0x30 / 4], 0, "the ROM is not even asked for its size");
