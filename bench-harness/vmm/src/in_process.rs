@@ -12,6 +12,7 @@
 
 mod interrupts;
 mod map;
+mod memory;
 
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -33,8 +34,6 @@ use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use interrupts::{Controller, FunctionInterrupts};
 use map::AddressMap;
-
-use crate::sys;
 
 pub use map::{Access, AccessKind, Counts};
 
@@ -164,15 +163,7 @@ impl InProcess {
         if machine.memory_base < BAR_SPACE.end && end > BAR_SPACE.start {
             return Err(BuildError::Memory("no room for BARs".into()));
         }
-        let base = GuestAddress(machine.memory_base);
-        let file =
-            machine.shared_memory.then(|| sys::memory_file(machine.memory as u64)).transpose();
-        let file = file.map_err(|error| BuildError::Memory(error.to_string()))?;
-        let memory = GuestMemoryMmap::from_ranges_with_files([(base, machine.memory, file)])
-            .map_err(|error| BuildError::Memory(error.to_string()))?;
-        let memory = Arc::new(memory);
-        // Regions of it outlive the machine; see `allocate`.
-        std::mem::forget(memory.clone());
+        let memory = memory::map(machine.memory_base, machine.memory, machine.shared_memory)?;
         let (workers, time) = match &machine.run {
             Run::Stepped(rounds) => (
                 Workers::Stepped(ManualExecutor::new(), *rounds),
@@ -436,7 +427,7 @@ impl Platform for InProcess {
         let host = NonNull::new(host)?;
         // SAFETY: memory is one mapping, page-aligned at a page-aligned guest address, of which
         // `start` to `start + size` are inside and were never given to anybody else. It is never
-        // unmapped: `new` has leaked a reference. Besides the region, only devices access it.
+        // unmapped. Besides the region, only devices access it.
         Some(unsafe { DmaRegion::new(host, start, len) })
     }
 
