@@ -78,7 +78,8 @@ impl Fault {
 ///
 /// Registers are the server's, each access a message, but for the MSI-X table: that is here, and the server
 /// has an eventfd for each vector that may send. Where the host has eventfds for its interrupts, the
-/// server has those, and no interrupt comes by this process; otherwise a worker passes them on. A doorbell that
+/// server has those, and no interrupt comes by this process; otherwise a worker passes them on, and several of a vector's that come before
+/// it looks are one, as with any eventfd. A doorbell that
 /// is an eventfd is rung instead of written. A page that may be read without asking is mapped.
 ///
 /// All of the guest's memory has to be in files, as memory that was made with `memfd_create` is; it is shared

@@ -15,11 +15,11 @@ use paraslot_scsi::{Address, Bus, DiskOptions, LogicalUnit};
 use paraslot_spec::scsi::sense::{code, key};
 use paraslot_spec::virtio_scsi::{event, reset_reason};
 use paraslot_tests::scsi::one_disk;
-use paraslot_virtio_pci::VirtioPci;
 use paraslot_vmm::in_process::{InProcess, Machine};
 
 use crate::machine::*;
 use crate::net::wait_until;
+use crate::place::plug;
 
 /// The owner's hand on a disk, or on the adapter that it is behind.
 enum Control {
@@ -45,38 +45,27 @@ fn plugged(
     backend: Arc<dyn BlockBackend>,
 ) -> (InProcess, Control) {
     let platform = InProcess::new(machine).unwrap();
-    let host = platform.host(SLOT);
     let control = match device {
         Device::VirtioBlk => {
             let options = paraslot_virtio_blk::Options::default();
-            let device = paraslot_virtio_blk::VirtioBlk::new(backend, &options).unwrap();
-            let control = Control::Disk(device.control());
-            platform.plug(SLOT, VirtioPci::new(device, host).unwrap()).unwrap();
-            control
+            let disk = paraslot_virtio_blk::VirtioBlk::new(backend, &options).unwrap();
+            Control::Disk(plug(&platform, SLOT, disk))
         }
         Device::VirtioScsi => {
             let options = paraslot_virtio_scsi::Options::default();
-            let device =
-                paraslot_virtio_scsi::VirtioScsi::new(one_disk(backend), &options).unwrap();
-            let control = Control::Units(device.control().bus().clone());
-            platform.plug(SLOT, VirtioPci::new(device, host).unwrap()).unwrap();
-            control
+            let adapter = paraslot_virtio_scsi::VirtioScsi::new(one_disk(backend), &options);
+            Control::Units(plug(&platform, SLOT, adapter.unwrap()).bus().clone())
         }
         Device::Pvscsi => {
             let options = paraslot_pvscsi::Options::default();
-            let device = paraslot_pvscsi::Pvscsi::new(one_disk(backend), options, host).unwrap();
-            let control = Control::Units(device.control().bus().clone());
-            platform.plug(SLOT, device).unwrap();
-            control
+            let control = plug(&platform, SLOT, (one_disk(backend), options));
+            Control::Units(control.bus().clone())
         }
         _ => {
             let mut options =
                 paraslot_ahci::Options::new([paraslot_ahci::DiskOptions::new(backend)]);
             options.ports.swap(0, AHCI_PORT.into());
-            let device = paraslot_ahci::Ahci::new(options, host).unwrap();
-            let control = Control::Ports(device.control());
-            platform.plug(SLOT, device).unwrap();
-            control
+            Control::Ports(plug(&platform, SLOT, options))
         }
     };
     (platform, control)

@@ -2,59 +2,39 @@
 
 use std::sync::Arc;
 
-use paraslot_ahci::{Ahci, DiskOptions};
+use paraslot_ahci::DiskOptions;
 use paraslot_backends::block::{BlockBackend, MemoryBackend};
-use paraslot_device::ThreadOptions;
 use paraslot_drivers::pvscsi::Signal;
 use paraslot_drivers::{Completion, Completions, Disk, DmaRegion, Error, Op, Platform};
 use paraslot_pci::Bdf;
 use paraslot_protocol::Device;
 use paraslot_protocol::{PATTERN_STEP, pattern_base};
-use paraslot_pvscsi::Pvscsi;
 use paraslot_scsi::Bus;
 use paraslot_tests::scsi::one_disk;
 use paraslot_virtio_blk::{Options as VirtioBlkOptions, VirtioBlk};
-use paraslot_virtio_pci::VirtioPci;
 use paraslot_virtio_scsi::VirtioScsi;
 use paraslot_vmm::in_process::{InProcess, Machine, Run};
+
+use crate::place;
+pub(crate) use crate::place::{machines, some, stepped};
 
 /// Where the disk is plugged in.
 pub(crate) const SLOT: Bdf = Bdf::root(3);
 /// Bytes of the disk.
 pub(crate) const CAPACITY: u64 = 2 << 20;
-const MEMORY: usize = 64 << 20;
+/// Bytes of the machine's memory.
+pub(crate) const MEMORY: usize = 64 << 20;
 /// Nanoseconds that a test waits before it fails.
 const PATIENCE: u64 = 30_000_000_000;
 
-/// Workers stepped by the driver, to their end.
-pub(crate) fn stepped() -> Machine {
-    Machine::new(MEMORY, Run::Stepped(None))
-}
-
-/// Workers on a thread that sleeps when it has nothing to do.
+/// Workers on threads.
 pub(crate) fn threaded() -> Machine {
-    let options = ThreadOptions { busy_poll: std::time::Duration::ZERO, ..Default::default() };
-    Machine::new(MEMORY, Run::Threads(options))
+    place::machine(Run::Threads(place::threads()))
 }
 
-/// Machines that differ in every way that a device could notice.
-pub(crate) fn machines() -> Vec<(&'static str, Machine)> {
-    let events = |machine| Machine {
-        doorbell_events: true,
-        read_windows: true,
-        interrupt_events: true,
-        ..machine
-    };
-    let busy = ThreadOptions { threads: 2, ..Default::default() };
-    vec![
-        ("stepped", stepped()),
-        ("one step at a time", Machine::new(MEMORY, Run::Stepped(Some(1)))),
-        ("stepped, by events", events(stepped())),
-        ("memory above 4 GiB", Machine { memory_base: 5 << 30, ..stepped() }),
-        ("threads", threaded()),
-        ("busy threads", Machine::new(MEMORY, Run::Threads(busy))),
-        ("threads, by events", events(threaded())),
-    ]
+/// Doorbells and interrupts by eventfds, and reads from pages that the device shares.
+pub(crate) fn events(machine: Machine) -> Machine {
+    Machine { doorbell_events: true, read_windows: true, interrupt_events: true, ..machine }
 }
 
 /// An image that holds what the workload expects.
@@ -72,8 +52,7 @@ pub(crate) fn virtio_blk_with(
     options: &VirtioBlkOptions,
 ) -> InProcess {
     let machine = InProcess::new(machine).unwrap();
-    let device = VirtioBlk::new(Arc::new(backend), options).unwrap();
-    machine.plug(SLOT, VirtioPci::new(device, machine.host(SLOT)).unwrap()).unwrap();
+    place::plug(&machine, SLOT, VirtioBlk::new(Arc::new(backend), options).unwrap());
     machine
 }
 
@@ -82,22 +61,21 @@ pub(crate) fn ahci(machine: &Machine, backend: impl BlockBackend + 'static) -> I
     let mut options = paraslot_ahci::Options::new([DiskOptions::new(Arc::new(backend))]);
     // The disk is not at the first port.
     options.ports.swap(0, AHCI_PORT.into());
-    machine.plug(SLOT, Ahci::new(options, machine.host(SLOT)).unwrap()).unwrap();
+    place::plug(&machine, SLOT, options);
     machine
 }
 
 /// virtio-scsi with one request queue.
 pub(crate) fn virtio_scsi(machine: &Machine, bus: Bus) -> InProcess {
     let machine = InProcess::new(machine).unwrap();
-    let device = VirtioScsi::new(bus, &paraslot_virtio_scsi::Options::default()).unwrap();
-    machine.plug(SLOT, VirtioPci::new(device, machine.host(SLOT)).unwrap()).unwrap();
+    let options = paraslot_virtio_scsi::Options::default();
+    place::plug(&machine, SLOT, VirtioScsi::new(bus, &options).unwrap());
     machine
 }
 
 pub(crate) fn pvscsi(machine: &Machine, bus: Bus) -> InProcess {
     let machine = InProcess::new(machine).unwrap();
-    let options = paraslot_pvscsi::Options::default();
-    machine.plug(SLOT, Pvscsi::new(bus, options, machine.host(SLOT)).unwrap()).unwrap();
+    place::plug(&machine, SLOT, (bus, paraslot_pvscsi::Options::default()));
     machine
 }
 

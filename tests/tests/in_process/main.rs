@@ -1,4 +1,5 @@
-//! The drivers against the device models, in this process.
+//! The drivers against the device models, in this process. The same tests, with [`place`] another, are run with
+//! the models behind a vfio-user server by the tests of that name.
 
 mod controls;
 mod counts;
@@ -9,6 +10,7 @@ mod lifecycle;
 mod limits;
 mod machine;
 mod net;
+mod place;
 mod removal;
 mod requests;
 mod scsi_counts;

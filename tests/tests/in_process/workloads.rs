@@ -89,7 +89,7 @@ fn every_job_ends_well_and_its_costs_are_exact() {
 
 #[test]
 fn a_stepped_job_is_the_same_each_time() {
-    for job in shapes() {
+    for job in some(shapes()) {
         let outcome = || run(&plugged(job.device, &stepped(), image()), job);
         let (first, second) = (outcome(), outcome());
         assert_eq!(first.header, second.header);

@@ -9,7 +9,7 @@ use paraslot_protocol::{Completion, Device, NetJob, Outcome, Status, Traffic};
 use paraslot_vmm::in_process::Machine;
 
 use super::{FLOW, Peer, finished, plugged, unfinished};
-use crate::machine::{machines, stepped};
+use crate::machine::{machines, some, stepped};
 
 const JOB: NetJob = NetJob {
     device: Device::E1000,
@@ -88,7 +88,7 @@ fn every_job_ends_well_on_every_machine() {
 
 #[test]
 fn a_stepped_job_is_the_same_each_time() {
-    for job in shapes() {
+    for job in some(shapes()) {
         let (first, second) = (done(&stepped(), job), done(&stepped(), job));
         assert_eq!(first.header, second.header, "{job}");
         let interrupts = first.header.interrupts.get();

@@ -10,11 +10,13 @@ use paraslot_backends::net::{Frame, NetBackend, NetError, NetReceiver, NetSender
 use paraslot_device::{DmaBuffers, dma::Direction};
 use paraslot_drivers::e1000::{E1000, Options};
 use paraslot_drivers::{DmaRegion, Nic, Platform};
-use paraslot_e1000::{Control, E1000 as Device, Options as DeviceOptions};
+use paraslot_e1000::{Control, Options as DeviceOptions};
 use paraslot_pci::Bdf;
 use paraslot_protocol::traffic::{self, Flow};
 use paraslot_protocol::{PATTERN_STEP, pattern_base};
 use paraslot_vmm::in_process::{InProcess, Machine};
+
+use crate::place::plug;
 
 /// Where the adapter is plugged in.
 const SLOT: Bdf = Bdf::root(5);
@@ -27,9 +29,8 @@ const PATIENCE: u64 = 30_000_000_000;
 fn plugged(machine: &Machine, backend: impl NetBackend + 'static) -> (InProcess, Control) {
     let machine = InProcess::new(machine).unwrap();
     let options = DeviceOptions { clock: machine.clock(), ..DeviceOptions::new(MAC) };
-    let device = Device::new(Arc::new(backend), options, machine.host(SLOT)).unwrap();
-    let control = device.control();
-    machine.plug(SLOT, device).unwrap();
+    let backend: Arc<dyn NetBackend> = Arc::new(backend);
+    let control = plug(&machine, SLOT, (backend, options));
     (machine, control)
 }
 

@@ -18,8 +18,9 @@ use paraslot_spec::virtio::feature;
 use paraslot_spec::virtio_net::feature as net;
 pub(crate) use paraslot_tests::traffic::{finished, unfinished};
 use paraslot_virtio_net::{Control, Options as DeviceOptions, VirtioNet as Device};
-use paraslot_virtio_pci::VirtioPci;
 use paraslot_vmm::in_process::{InProcess, Machine};
+
+use crate::place::plug;
 
 /// Where the adapter is plugged in.
 const SLOT: Bdf = Bdf::root(6);
@@ -38,9 +39,7 @@ fn plugged_with(
 ) -> (InProcess, Control) {
     let machine = InProcess::new(machine).unwrap();
     let options = DeviceOptions { mac: MAC, clock: machine.clock(), ..options };
-    let device = Device::new(backend, &options).unwrap();
-    let control = device.control();
-    machine.plug(SLOT, VirtioPci::new(device, machine.host(SLOT)).unwrap()).unwrap();
+    let control = plug(&machine, SLOT, Device::new(backend, &options).unwrap());
     (machine, control)
 }
 
@@ -60,23 +59,20 @@ pub(crate) fn adapter(
     use paraslot_protocol::Device::{E1000, VirtioNet, Vmxnet3};
     let slot = crate::machine::SLOT;
     let platform = InProcess::new(machine).unwrap();
-    let (host, clock) = (platform.host(slot), platform.clock());
+    let clock = platform.clock();
     match device {
         VirtioNet => {
             let options = DeviceOptions { mac: MAC, clock, ..DeviceOptions::default() };
-            let device = Device::new(backend, &options).unwrap();
-            platform.plug(slot, VirtioPci::new(device, host).unwrap()).unwrap();
+            plug(&platform, slot, Device::new(backend, &options).unwrap());
         }
         E1000 => {
             let options = paraslot_e1000::Options { clock, ..paraslot_e1000::Options::new(MAC) };
-            let device = paraslot_e1000::E1000::new(backend, options, host).unwrap();
-            platform.plug(slot, device).unwrap();
+            plug(&platform, slot, (backend, options));
         }
         Vmxnet3 => {
             let options =
                 paraslot_vmxnet3::Options { clock, ..paraslot_vmxnet3::Options::new(MAC) };
-            let device = paraslot_vmxnet3::Vmxnet3::new(backend, options, host).unwrap();
-            platform.plug(slot, device).unwrap();
+            plug(&platform, slot, (backend, options));
         }
         other => panic!("{other} is no network adapter"),
     }

@@ -7,13 +7,14 @@ use paraslot_backends::net::{NetBackend, Wire, WireOptions};
 use paraslot_drivers::virtio_net::Options;
 use paraslot_drivers::workload::{Failure, run_on_nic};
 use paraslot_drivers::{Nic, e1000, vmxnet3};
-use paraslot_e1000::{E1000, Options as E1000Options};
+use paraslot_e1000::Options as E1000Options;
 use paraslot_protocol::{Completion, Device, NetJob, Outcome, Traffic};
 use paraslot_vmm::in_process::{InProcess, Machine};
-use paraslot_vmxnet3::{Options as Vmxnet3Options, Vmxnet3};
+use paraslot_vmxnet3::Options as Vmxnet3Options;
 
 use super::{MAC, SLOT, driver, plugged, wait_until};
 use crate::machine::{machines, threaded};
+use crate::place::plug;
 
 const JOB: NetJob = NetJob {
     device: Device::VirtioNet,
@@ -36,13 +37,13 @@ fn station(machine: &Machine, device: Device, port: impl NetBackend + 'static) -
         return plugged(machine, port).0;
     }
     let machine = InProcess::new(machine).unwrap();
-    let (port, clock, host) = (Arc::new(port), machine.clock(), machine.host(SLOT));
+    let (port, clock): (Arc<dyn NetBackend>, _) = (Arc::new(port), machine.clock());
     if device == Device::Vmxnet3 {
         let options = Vmxnet3Options { clock, ..Vmxnet3Options::new(MAC) };
-        machine.plug(SLOT, Vmxnet3::new(port, options, host).unwrap()).unwrap();
+        plug(&machine, SLOT, (port, options));
     } else {
         let options = E1000Options { clock, ..E1000Options::new(MAC) };
-        machine.plug(SLOT, E1000::new(port, options, host).unwrap()).unwrap();
+        plug(&machine, SLOT, (port, options));
     }
     machine
 }

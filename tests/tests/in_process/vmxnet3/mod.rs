@@ -7,7 +7,7 @@ mod jobs;
 mod lifecycle;
 mod queues;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use paraslot_backends::net::{NetBackend, NetStatistics};
 use paraslot_drivers::vmxnet3::{Options, Signalling, Vectors, Vmxnet3};
@@ -15,9 +15,10 @@ use paraslot_drivers::{DmaRegion, Error, Known, Nic, Platform, Task};
 use paraslot_pci::{Bdf, SharedDevice};
 use paraslot_protocol::traffic::Flow;
 use paraslot_vmm::in_process::{InProcess, Machine};
-use paraslot_vmxnet3::{Control, Options as DeviceOptions, Vmxnet3 as Device};
+use paraslot_vmxnet3::{Control, Options as DeviceOptions};
 
 use crate::net::{MAC, OTHER, wait_until};
+use crate::place::plug;
 
 /// Where the adapter is plugged in.
 const SLOT: Bdf = Bdf::root(7);
@@ -38,10 +39,8 @@ fn plugged_with(
 ) -> Plugged {
     let platform = InProcess::new(machine).unwrap();
     let options = DeviceOptions { mac: MAC, clock: platform.clock(), ..options };
-    let device = Device::new(backend, options, platform.host(SLOT)).unwrap();
-    let control = device.control();
-    let function: SharedDevice = Arc::new(Mutex::new(device));
-    platform.plug_shared(SLOT, function.clone()).unwrap();
+    let control = plug(&platform, SLOT, (backend, options));
+    let function = platform.function(SLOT).unwrap();
     Plugged { platform, control, function }
 }
 

@@ -1,0 +1,153 @@
+//! Functions behind a vfio-user server, which is a thread of this process.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use paraslot_device::{DeviceError, Executor, Host, SavedState, StateError};
+use paraslot_pci::{BarState, Bdf, Layout, PciDevice};
+use paraslot_vfio_user::{ClientSpace, Fault, Server, Stop, VfioUser};
+use paraslot_vmm::in_process::{GuestRam, InProcess};
+
+use crate::parts::Part;
+
+/// A function that is served until this is dropped.
+pub struct Served {
+    address: SocketAddr,
+    stop: Stop,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Served {
+    /// Serves what `part` makes, with its workers on `executor`.
+    ///
+    /// # Panics
+    /// When it cannot be made, or the host lacks something.
+    pub fn new<P: Part>(executor: Arc<dyn Executor>, part: P) -> (Self, P::Control) {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("paraslot-tests-{}-{number}", std::process::id());
+        let address = SocketAddr::from_abstract_name(name).expect("a short name");
+        let listener = UnixListener::bind_addr(&address).expect("a free name");
+        let mut control = None;
+        let make = |host: Host<ClientSpace>| -> Result<Box<dyn PciDevice>, DeviceError> {
+            let (device, kept) = part.make(host)?;
+            control = Some(kept);
+            Ok(Box::new(device))
+        };
+        let mut server = Server::new(listener, executor, make).expect("a function");
+        let stop = Stop::new().expect("an eventfd");
+        let thread = {
+            let stop = stop.clone();
+            std::thread::spawn(move || server.run(&stop).expect("clients"))
+        };
+        let served = Self { address, stop, thread: Some(thread) };
+        (served, control.expect("it was made"))
+    }
+
+    /// A client's function for the machine of `host`, whose memory must be shared.
+    ///
+    /// # Panics
+    /// When the server is gone, or the host lacks something.
+    pub fn connect(&self, host: Host<GuestRam>) -> VfioUser<GuestRam> {
+        let socket = UnixStream::connect_addr(&self.address).expect("a server");
+        VfioUser::new(socket, host).expect("a function")
+    }
+
+    /// Ends the server, and with it the function.
+    ///
+    /// # Panics
+    /// When the server could not go on.
+    pub fn stop(&mut self) {
+        self.stop.stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("a server that was stopped");
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Makes a function behind a server of its own, and plugs it into a machine, whose memory must be shared. When
+/// it is taken out and dropped, the server ends.
+///
+/// # Panics
+/// When it cannot be made, or its place is taken; and when it is dropped if the connection was lost before.
+pub fn plug<P: Part>(machine: &InProcess, slot: Bdf, part: P) -> P::Control {
+    let (server, control) = Served::new(machine.executor(), part);
+    let function = server.connect(machine.host(slot));
+    let fault = function.fault();
+    let remote = Remote { function, fault, _server: server };
+    machine.plug(slot, remote).expect("a free place");
+    control
+}
+
+/// A function and its server.
+struct Remote {
+    function: VfioUser<GuestRam>,
+    fault: Fault,
+    // Dropped after the function, whose end it sees.
+    _server: Served,
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        if let Some(fault) = self.fault.take()
+            && !std::thread::panicking()
+        {
+            panic!("the connection was lost: {fault}");
+        }
+    }
+}
+
+impl PciDevice for Remote {
+    fn layout(&self) -> &Layout {
+        self.function.layout()
+    }
+
+    fn bars(&self) -> [Option<BarState>; 7] {
+        self.function.bars()
+    }
+
+    fn config_read(&mut self, offset: u16, data: &mut [u8]) {
+        self.function.config_read(offset, data);
+    }
+
+    fn config_write(&mut self, offset: u16, data: &[u8]) {
+        self.function.config_write(offset, data);
+    }
+
+    fn bar_read(&mut self, bar: u8, offset: u64, data: &mut [u8]) {
+        self.function.bar_read(bar, offset, data);
+    }
+
+    fn bar_write(&mut self, bar: u8, offset: u64, data: &[u8]) {
+        self.function.bar_write(bar, offset, data);
+    }
+
+    fn reset(&mut self) {
+        self.function.reset();
+    }
+
+    fn pause(&mut self) -> Result<(), DeviceError> {
+        self.function.pause()
+    }
+
+    fn resume(&mut self) -> Result<(), DeviceError> {
+        self.function.resume()
+    }
+
+    fn save(&mut self) -> Result<SavedState, StateError> {
+        self.function.save()
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        self.function.restore(state)
+    }
+}
