@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use paraslot_adapter::{Attached, PulsedLine};
 use paraslot_device::{DeviceError, Host, IntxLine, MsiMessage, MsiSink};
@@ -95,13 +95,14 @@ pub(crate) struct Vmm {
     host: Host<GuestRam>,
     line: Arc<Line>,
     kvm: Arc<Kvm>,
-    device: Arc<Mutex<ForeignDevice>>,
+    /// None only while it migrates.
+    device: Option<Mutex<ForeignDevice>>,
     /// Its bus: where BARs are, by index.
     ranges: BTreeMap<usize, (u64, PciBarConfiguration)>,
     layout: Layout,
     moves: u64,
-    writes: u64,
-    /// Before which write to a BAR it migrates.
+    accesses: u64,
+    /// Before which access to a BAR it migrates.
     migrates_before: Option<u64>,
 }
 
@@ -120,11 +121,11 @@ impl Vmm {
             host,
             line,
             kvm,
-            device: Arc::new(Mutex::new(device)),
+            device: Some(Mutex::new(device)),
             ranges: BTreeMap::new(),
             layout: Layout::default(),
             moves: 0,
-            writes: 0,
+            accesses: 0,
             migrates_before,
         };
         this.allocate(None);
@@ -140,6 +141,10 @@ impl Vmm {
         this
     }
 
+    fn device(&self) -> MutexGuard<'_, ForeignDevice> {
+        self.device.as_ref().expect("a device between migrations").lock().unwrap()
+    }
+
     /// Has the device place its BARs, where they were or anywhere.
     fn allocate(&mut self, resources: Option<Vec<Resource>>) {
         // A guest puts BARs where it likes, so after that there is no telling what is left to others.
@@ -148,8 +153,9 @@ impl Vmm {
         let allocator = |(base, size)| AddressAllocator::new(base, size);
         let mut system = SystemAllocator { io: allocator(range(IO)) };
         let (mut mmio32, mut mmio64) = (allocator(range(MMIO32)), allocator(range(MMIO64)));
-        let mut device = self.device.lock().unwrap();
+        let mut device = self.device();
         let bars = device.allocate_bars(&mut system, &mut mmio32, &mut mmio64, resources).unwrap();
+        drop(device);
         self.ranges = bars.into_iter().map(|bar| (bar.idx(), (bar.addr(), bar))).collect();
     }
 
@@ -158,9 +164,22 @@ impl Vmm {
         self.moves
     }
 
-    /// Writes to BARs.
-    pub(crate) fn writes(&self) -> u64 {
-        self.writes
+    /// Accesses to BARs.
+    pub(crate) fn accesses(&self) -> u64 {
+        self.accesses
+    }
+
+    /// Whether it is to migrate still.
+    pub(crate) fn will_migrate(&self) -> bool {
+        self.migrates_before.is_some()
+    }
+
+    fn access(&mut self) {
+        if self.migrates_before == Some(self.accesses) {
+            self.migrates_before = None;
+            self.migrate();
+        }
+        self.accesses += 1;
     }
 
     pub(crate) fn ioevents(&self) -> usize {
@@ -170,7 +189,7 @@ impl Vmm {
     /// Takes a snapshot, throws the device away, and goes on with one that is restored from it.
     fn migrate(&mut self) {
         let snapshot = {
-            let mut device = self.device.lock().unwrap();
+            let mut device = self.device();
             device.pause().unwrap();
             device.snapshot().unwrap()
         };
@@ -183,15 +202,12 @@ impl Vmm {
         });
         let resources = resources.collect();
         self.kvm = Arc::new(Kvm::default());
-        // The old one's interrupts end before the new one's begin.
-        drop(std::mem::replace(
-            &mut self.device,
-            Arc::new(Mutex::new(attach(&self.make, &self.host, &self.line, &self.kvm, None))),
-        ));
+        // What it has, such as a port of a network, the new one has next.
+        self.device = None;
         let restored = attach(&self.make, &self.host, &self.line, &self.kvm, Some(&snapshot));
-        self.device = Arc::new(Mutex::new(restored));
+        self.device = Some(Mutex::new(restored));
         self.allocate(Some(resources));
-        self.device.lock().unwrap().resume().unwrap();
+        self.device().resume().unwrap();
     }
 
     fn base(&self, bar: u8) -> Option<(u64, PciBarRegionType)> {
@@ -221,7 +237,7 @@ impl Function for Vmm {
     }
 
     fn bars(&self) -> [Option<BarState>; 7] {
-        let command = self.device.lock().unwrap().read_config_register(1);
+        let command = self.device().read_config_register(1);
         let mut states = [None; 7];
         for (index, (base, _)) in &self.ranges {
             let BarSpec { kind, size, .. } = self.layout.bars[*index].unwrap();
@@ -232,16 +248,15 @@ impl Function for Vmm {
     }
 
     fn config_read(&mut self, offset: u16, data: &mut [u8]) {
-        let value = self.device.lock().unwrap().read_config_register((offset / 4).into());
+        let value = self.device().read_config_register((offset / 4).into());
         let bytes = value.to_le_bytes();
         let start = usize::from(offset % 4);
         data.copy_from_slice(&bytes[start..start + data.len()]);
     }
 
     fn config_write(&mut self, offset: u16, data: &[u8]) {
-        let mut device = self.device.lock().unwrap();
-        let (moves, _) =
-            device.write_config_register((offset / 4).into(), (offset % 4).into(), data);
+        let register = (offset / 4).into();
+        let (moves, _) = self.device().write_config_register(register, (offset % 4).into(), data);
         for params in moves {
             self.moves += 1;
             let range = self.ranges.values_mut().find(|(base, bar)| {
@@ -250,21 +265,19 @@ impl Function for Vmm {
             let (base, bar) = range.expect("a range of the bus's");
             assert_eq!(bar.size(), params.len);
             *base = params.new_base;
-            device.move_bar(params.old_base, params.new_base).unwrap();
+            self.device().move_bar(params.old_base, params.new_base).unwrap();
         }
     }
 
     fn bar_read(&mut self, bar: u8, offset: u64, data: &mut [u8]) {
+        self.access();
         let Some((base, _)) = self.base(bar) else { return data.fill(0xff) };
         self.line.lower();
-        BusDevice::read(&mut *self.device.lock().unwrap(), base, offset, data);
+        BusDevice::read(&mut *self.device(), base, offset, data);
     }
 
     fn bar_write(&mut self, bar: u8, offset: u64, data: &[u8]) {
-        if self.migrates_before == Some(self.writes) {
-            self.migrate();
-        }
-        self.writes += 1;
+        self.access();
         let Some((base, kind)) = self.base(bar) else { return };
         let address = match kind {
             PciBarRegionType::IoRegion => IoEventAddress::Pio(base + offset),
@@ -272,17 +285,17 @@ impl Function for Vmm {
         };
         self.line.lower();
         if !self.kvm.ring(address) {
-            BusDevice::write(&mut *self.device.lock().unwrap(), base, offset, data);
+            BusDevice::write(&mut *self.device(), base, offset, data);
         }
     }
 
     fn reset(&mut self) {}
 
     fn pause(&mut self) -> Result<(), DeviceError> {
-        self.device.lock().unwrap().pause().map_err(|error| DeviceError::Config(error.to_string()))
+        self.device().pause().map_err(|error| DeviceError::Config(error.to_string()))
     }
 
     fn resume(&mut self) -> Result<(), DeviceError> {
-        self.device.lock().unwrap().resume().map_err(|error| DeviceError::Config(error.to_string()))
+        self.device().resume().map_err(|error| DeviceError::Config(error.to_string()))
     }
 }
