@@ -8,7 +8,7 @@ use paraslot_drivers::workload::{Failure, run, run_on_nic};
 use paraslot_protocol::{Completion, Device, NetJob, Outcome, Phase, Status, Traffic, traffic};
 use paraslot_vmm::in_process::Machine;
 
-use super::{Plugged, check_statistics, driver, plugged_with, ways};
+use super::{Plugged, check_errors, driver, plugged_with, ways};
 use crate::machine::{machines, some, stepped, threaded};
 use crate::net::MAC;
 use crate::net::jobs::{self, MODES, TRAFFICS, check, other_end, source};
@@ -36,7 +36,7 @@ fn every_job_ends_well_on_every_machine() {
             check(&job, &outcome, name.starts_with("stepped"));
             assert_eq!(platform.phases(), [Phase::Measure, Phase::Done]);
             assert_eq!(platform.stray_interrupts(), 0);
-            check_statistics(&control.statistics());
+            check_errors(&control.statistics());
         }
     }
 }
@@ -64,7 +64,7 @@ fn driven(
     let nic = driver(&plugged.platform, options);
     let result = run_on_nic(&plugged.platform, nic, &job, &mut outcome);
     assert_eq!(plugged.platform.stray_interrupts(), 0, "{job}");
-    check_statistics(&plugged.control.statistics());
+    check_errors(&plugged.control.statistics());
     (result, outcome)
 }
 

@@ -120,8 +120,15 @@ fn send(platform: &InProcess, nic: &mut Driver<'_>, tag: u16, frame: &[u8], task
 
 /// Nothing went wrong that would show nowhere else.
 fn check_statistics(seen: &NetStatistics) {
+    check_errors(seen);
+    assert_eq!(seen.no_guest_buffers, 0, "{seen:?}");
+}
+
+/// The same of a network that has frames for ever: those that come after a job's last are given up when the
+/// driver has had its time for them.
+fn check_errors(seen: &NetStatistics) {
     let wrong = seen.send_invalid + seen.send_errors + seen.receive_errors + seen.send_down;
-    assert_eq!((wrong, seen.received_too_long, seen.no_guest_buffers), (0, 0, 0), "{seen:?}");
+    assert_eq!((wrong, seen.received_too_long), (0, 0), "{seen:?}");
 }
 
 /// To another station.
