@@ -111,10 +111,14 @@ impl<P: Platform> Function<'_, P> {
     /// # Errors
     /// When there is no room for a BAR.
     pub fn enable(&self) -> Result<(), Error> {
-        let mut complete = true;
-        self.each_memory_bar(|_, bar, _| complete &= bar.address != 0);
-        if !complete {
-            self.place()?;
+        let mut bars = [None; BARS as usize];
+        self.each_memory_bar(|index, bar, wide| {
+            if let Some(place) = bars.get_mut(usize::from(index)) {
+                *place = Some((bar, wide));
+            }
+        });
+        if bars.iter().flatten().any(|(bar, _)| bar.address == 0) {
+            self.place(&bars)?;
         }
         let on = Command::MEMORY | Command::BUS_MASTER | Command::INTX_DISABLE;
         self.set_command(self.command() | on);
@@ -126,36 +130,40 @@ impl<P: Platform> Function<'_, P> {
         self.set_command(self.command() - Command::MEMORY - Command::BUS_MASTER);
     }
 
-    fn place(&self) -> Result<(), Error> {
+    /// Places those of its BARs that are at 0: its own, by the index of their registers, with whether they are
+    /// wide.
+    fn place(&self, own: &[Option<(Bar, bool)>]) -> Result<(), Error> {
         let mut taken = Taken::default();
         for function in functions(self.platform) {
-            function.each_memory_bar(|_, bar, _| taken.add(bar.address, bar.size));
+            if function.bdf == self.bdf {
+                own.iter().flatten().for_each(|(bar, _)| taken.add(bar.address, bar.size));
+            } else {
+                function.each_memory_bar(|_, bar, _| taken.add(bar.address, bar.size));
+            }
             if function.is_bridge() {
                 taken.add_window(function.read32(BRIDGE_WINDOW));
                 taken.add_window(function.read32(BRIDGE_PREFETCHABLE_WINDOW));
             }
         }
         let space = self.platform.bar_space();
-        let mut result = Ok(());
-        self.each_memory_bar(|index, bar, wide| {
-            if bar.address != 0 {
-                return;
-            }
-            // Pages of its own: then a hypervisor can map it, and nothing else with it.
-            let room = bar.size.max(PAGE);
-            let Some(address) = taken.find(space.start, space.end, room) else {
-                result = Err(Error::NoMemory);
-                return;
-            };
-            taken.add(address, room);
-            let [a, b, c, d, e, f, g, h] = address.to_le_bytes();
-            let offset = header::BAR0 + 4 * u16::from(index);
-            self.write32(offset, u32::from_le_bytes([a, b, c, d]));
-            if wide {
-                self.write32(offset + 4, u32::from_le_bytes([e, f, g, h]));
-            }
+        let unplaced = (header::BAR0..).step_by(4).zip(own).filter_map(|(offset, bar)| {
+            let (bar, wide) = (*bar)?;
+            (bar.address == 0).then_some((offset, bar, wide))
         });
-        result
+        self.without_decoding(|| {
+            for (offset, bar, wide) in unplaced {
+                // Pages of its own: then a hypervisor can map it, and nothing else with it.
+                let room = bar.size.max(PAGE);
+                let address = taken.find(space.start, space.end, room).ok_or(Error::NoMemory)?;
+                taken.add(address, room);
+                let [a, b, c, d, e, f, g, h] = address.to_le_bytes();
+                self.write32(offset, u32::from_le_bytes([a, b, c, d]));
+                if wide {
+                    self.write32(offset + 4, u32::from_le_bytes([e, f, g, h]));
+                }
+            }
+            Ok(())
+        })
     }
 }
 
