@@ -11,6 +11,7 @@ mod e1000;
 mod errors;
 #[path = "../in_process/hostile.rs"]
 mod hostile;
+mod killed;
 #[path = "../in_process/lifecycle.rs"]
 mod lifecycle;
 #[path = "../in_process/limits.rs"]
