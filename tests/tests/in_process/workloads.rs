@@ -100,7 +100,7 @@ fn a_stepped_job_is_the_same_each_time() {
 #[test]
 fn every_job_ends_well_on_every_machine() {
     for (name, machine) in machines() {
-        for job in shapes() {
+        for job in some(shapes()) {
             println!("{name}: {job}");
             let job = DiskJob { operations: job.operations / 5, ..job };
             let platform = plugged(job.device, &machine, image());

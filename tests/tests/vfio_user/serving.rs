@@ -71,27 +71,28 @@ fn a_function_that_is_paused_goes_on_where_it_stopped() {
 // From one server's function to the next's, in the middle of a job, by what the protocol has for it.
 #[test]
 fn a_disk_that_moves_before_each_operation_loses_nothing() {
-    for machine in [threaded(), events(threaded())] {
-        for device in [Device::VirtioBlk, Device::Ahci] {
-            for completion in [Completion::Poll, Completion::Interrupt] {
-                let access = Access::RandomWrite;
-                let job = DiskJob { device, completion, access, operations: 16, ..JOB };
-                println!("{machine:?}: {job}");
-                let image = image();
-                let servers = [(); 2].map(|()| served(device, image.clone()));
-                let platform = InProcess::new(&machine).unwrap();
-                let host = platform.host(SLOT);
-                let mut turn = 0;
-                let build = Box::new(move || -> Box<dyn PciDevice> {
-                    turn += 1;
-                    Box::new(servers[turn % 2].connect(host.clone()))
-                });
-                let moving = Arc::new(Mutex::new(Moving::new(build, Moves::Always)));
-                platform.plug_shared(SLOT, moving).unwrap();
-                check(&job, &run(&platform, job));
-                assert_eq!(platform.stray_interrupts(), 0);
-            }
-        }
+    for (machine, device, completion) in [
+        (threaded(), Device::VirtioBlk, Completion::Interrupt),
+        (threaded(), Device::Ahci, Completion::Poll),
+        (events(threaded()), Device::VirtioBlk, Completion::Poll),
+        (events(threaded()), Device::Ahci, Completion::Interrupt),
+    ] {
+        let access = Access::RandomWrite;
+        let job = DiskJob { device, completion, access, operations: 16, ..JOB };
+        println!("{machine:?}: {job}");
+        let image = image();
+        let servers = [(); 2].map(|()| served(device, image.clone()));
+        let platform = InProcess::new(&machine).unwrap();
+        let host = platform.host(SLOT);
+        let mut turn = 0;
+        let build = Box::new(move || -> Box<dyn PciDevice> {
+            turn += 1;
+            Box::new(servers[turn % 2].connect(host.clone()))
+        });
+        let moving = Arc::new(Mutex::new(Moving::new(build, Moves::Always)));
+        platform.plug_shared(SLOT, moving).unwrap();
+        check(&job, &run(&platform, job));
+        assert_eq!(platform.stray_interrupts(), 0);
     }
 }
 

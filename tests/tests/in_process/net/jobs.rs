@@ -129,7 +129,7 @@ pub(crate) fn check(job: &NetJob, outcome: &Outcome, stepped: bool) {
 #[test]
 fn every_job_ends_well_on_every_machine() {
     for (name, machine) in machines() {
-        for job in shapes() {
+        for job in some(shapes()) {
             println!("{name}: {job}");
             let options = DeviceOptions::default();
             let (platform, control) = plugged_with(&machine, other_end(&job, 1), options);
