@@ -5,6 +5,7 @@ mod forward;
 mod link;
 mod messages;
 mod state;
+mod written;
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -109,7 +110,7 @@ pub struct VfioUser<A> {
     lost: bool,
     fault: Fault,
     /// What the server has mapped stays, and what its pin is wired to.
-    _memory: A,
+    memory: A,
 }
 
 /// Whether the function is paused.
@@ -208,7 +209,7 @@ impl<A: GuestAddressSpace> VfioUser<A> {
             paused: Paused::No,
             lost: false,
             fault: Fault::default(),
-            _memory: memory,
+            memory,
         };
         device.wire_pin()?;
         device.look(&config)?;

@@ -296,6 +296,10 @@ impl Served {
         Ok(result)
     }
 
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     pub(crate) fn pause(&mut self) -> Result<(), DeviceError> {
         let mut tries = 1;
         while let Err(error) = self.device.pause() {

@@ -40,6 +40,7 @@
 //! | memory | what comes with a file. When an unmapping is answered, nothing of that memory is accessed any more, and nothing can be |
 //! | reset | whatever was advertised |
 //! | migration | VFIO's states (version 2), of a function that can be saved: its state is a stream of text. One that cannot be saved can be stopped |
+//! | live migration | what the function has written, in pages of 4 KiB or more (DMA logging: start, stop, report), of up to 4 TiB of memory |
 //!
 //! A client that is malicious, or dies, costs its own connection. Sizes are checked before anything is
 //! allocated; descriptors that nobody asked for are closed; memory that a client takes away by shortening its
@@ -54,7 +55,8 @@
 //! - Memory without a file, which the server would have to read and write by messages: models resolve guest
 //!   memory to addresses once and use these from any thread, so a message for each access cannot be sound. It
 //!   is refused, with EOPNOTSUPP.
-//! - Of migration, what makes it quick: copies while the function runs, and dirty page tracking.
+//! - Of migration, copies of the function's own state while it runs: that is small. Of an unmapping, a report along
+//!   with it: a client asks before.
 //! - The commands of a server's, and a socket for them.
 //! - Pages of hardware that is passed through ([`Layout::direct`](paraslot_pci::Layout::direct)).
 
@@ -62,6 +64,7 @@ mod client;
 mod connection;
 mod function;
 mod irqs;
+mod logging;
 mod memory;
 mod migration;
 mod regions;
@@ -78,5 +81,5 @@ mod wire;
 
 pub use client::{ClientError, Fault, VfioUser};
 pub use connection::End;
-pub use memory::{ClientMemory, ClientSpace, survive_lost_memory};
+pub use memory::{ClientMemory, ClientSpace, Written, survive_lost_memory};
 pub use server::{ServeError, Server, Stop};

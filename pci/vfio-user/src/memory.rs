@@ -2,10 +2,12 @@
 
 mod mapping;
 mod sigbus;
+mod written;
 
 use std::io;
+use std::ops::Range as Span;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vm_memory::bitmap::BS;
 use vm_memory::guest_memory::{Error, GuestMemorySliceIterator, Result as MemoryResult};
@@ -19,6 +21,10 @@ use crate::wire::dma;
 use mapping::Mapping;
 
 pub use sigbus::survive_lost_memory;
+pub use written::Written;
+
+/// Bytes of memory of which it is noted what is written, at most: it takes 32 MiB to a TiB.
+const MAX_LOGGED: u64 = 1 << 42;
 
 /// Memory that a client has shared, which changes whenever it maps or unmaps some.
 pub type ClientSpace = GuestMemoryAtomic<ClientMemory>;
@@ -87,20 +93,23 @@ impl Range {
 struct Mapped {
     range: Range,
     mapping: Arc<Mapping>,
+    written: Written,
 }
 
 /// One state of the client's memory. It can be read and written where the client has said so.
 pub struct ClientMemory {
     /// The mappings' memory, in the same order.
-    memory: GuestMemoryMmap,
+    memory: GuestMemoryMmap<Written>,
     /// By address.
     mapped: Vec<Mapped>,
 }
 
 impl ClientMemory {
     fn new(mapped: Vec<Mapped>) -> Result<Self, DmaError> {
-        let regions: Option<Vec<_>> =
-            mapped.iter().map(|one| one.mapping.region(one.range.address)).collect();
+        let regions: Option<Vec<_>> = mapped
+            .iter()
+            .map(|one| one.mapping.region(one.range.address, one.written.clone()))
+            .collect();
         let regions = regions.ok_or(DmaError::Malformed)?;
         let memory = if regions.is_empty() {
             GuestMemoryMmap::new()
@@ -119,8 +128,8 @@ impl ClientMemory {
 }
 
 impl GuestMemory for ClientMemory {
-    type PhysicalMemory = GuestMemoryMmap;
-    type Bitmap = ();
+    type PhysicalMemory = GuestMemoryMmap<Written>;
+    type Bitmap = Written;
 
     fn check_range(&self, addr: GuestAddress, count: usize, access: Permissions) -> bool {
         self.allows(addr, count, access)
@@ -143,13 +152,15 @@ impl GuestMemory for ClientMemory {
 /// The memory of the client that is connected.
 pub(crate) struct Shared {
     space: ClientSpace,
+    /// Where it is to be noted what is written, if it is.
+    log: Mutex<Option<Vec<Span<u64>>>>,
 }
 
 impl Shared {
     /// No memory.
     pub(crate) fn new() -> Self {
         let none = ClientMemory { memory: GuestMemoryMmap::new(), mapped: Vec::new() };
-        Self { space: GuestMemoryAtomic::new(none) }
+        Self { space: GuestMemoryAtomic::new(none), log: Mutex::default() }
     }
 
     /// What the function gets.
@@ -183,7 +194,11 @@ impl Shared {
             return Err(DmaError::TooMany);
         }
         let mapping = Mapping::new(fd.ok_or(DmaError::NoFile)?, range, lost)?;
-        mapped.insert(at, Mapped { range, mapping: Arc::new(mapping) });
+        let one = Mapped { range, mapping: Arc::new(mapping), written: Written::default() };
+        mapped.insert(at, one);
+        if let Some(ranges) = &*self.log() {
+            start(&mapped, ranges)?;
+        }
         self.replace(mapped)
     }
 
@@ -213,11 +228,68 @@ impl Shared {
         replaced
     }
 
+    fn log(&self) -> MutexGuard<'_, Option<Vec<Span<u64>>>> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what is written to memory of which part lies in one of `ranges`, besides what is noted already,
+    /// and to such memory that is mapped from now on. To be called while the function is quiet.
+    pub(crate) fn start_log(&self, ranges: Vec<Span<u64>>) -> Result<(), DmaError> {
+        let mut log = self.log();
+        let mut wanted = log.clone().unwrap_or_default();
+        let new: Vec<_> = ranges.into_iter().filter(|range| !wanted.contains(range)).collect();
+        wanted.extend(new);
+        if wanted.len() > MAX_MAPS {
+            return Err(DmaError::TooMany);
+        }
+        start(&self.space.memory().mapped, &wanted)?;
+        *log = Some(wanted);
+        Ok(())
+    }
+
+    /// Notes nothing any more.
+    pub(crate) fn stop_log(&self) {
+        *self.log() = None;
+        self.space.memory().mapped.iter().for_each(|one| one.written.stop());
+    }
+
+    /// Tells of the pages in `range` that were written since they were last told of, by their addresses.
+    /// Returns whether it is noted at all.
+    pub(crate) fn take_log(&self, range: Span<u64>, mut tell: impl FnMut(u64)) -> bool {
+        if self.log().is_none() {
+            return false;
+        }
+        for one in &self.space.memory().mapped {
+            let (from, to) = (one.range.address, one.range.end());
+            let (start, end) = (range.start.max(from), range.end.min(to));
+            if start < end {
+                let pages = (start - from) / PAGE..(end - from).div_ceil(PAGE);
+                one.written.take(pages, |page| tell(from + page * PAGE));
+            }
+        }
+        true
+    }
+
     fn replace(&self, mapped: Vec<Mapped>) -> Result<(), DmaError> {
         let memory = ClientMemory::new(mapped)?;
         self.space.lock().unwrap_or_else(PoisonError::into_inner).replace(memory);
         Ok(())
     }
+}
+
+/// Notes what is written to those of `mapped` that lie in one of `ranges`. If there is too much of that, it
+/// is as before.
+fn start(mapped: &[Mapped], ranges: &[Span<u64>]) -> Result<(), DmaError> {
+    let lies_in = |one: &&Mapped| {
+        let Range { address, .. } = one.range;
+        ranges.iter().any(|range| address < range.end && range.start < one.range.end())
+    };
+    let sizes = mapped.iter().filter(lies_in).map(|one| one.range.size);
+    let total = sizes.fold(0, u64::saturating_add);
+    if total > MAX_LOGGED {
+        return Err(DmaError::TooMany);
+    }
+    mapped.iter().filter(lies_in).try_for_each(|one| one.written.start(one.range.size))
 }
 
 impl Range {

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use crate::connection::Reply;
 use crate::function::Served;
+use crate::logging;
+use crate::memory::Shared;
 use crate::signals::Signals;
 use crate::wire::{Fields, MAX_DATA, feature, put, put64};
 
@@ -42,11 +44,21 @@ impl Stage {
 }
 
 /// Answers DEVICE_FEATURE.
-pub(crate) fn feature(served: &mut Served, signals: &Signals, payload: &[u8]) -> Reply {
-    answer(served, signals, payload).unwrap_or_else(Reply::error)
+pub(crate) fn feature(
+    served: &mut Served,
+    memory: &Shared,
+    signals: &Signals,
+    payload: &[u8],
+) -> Reply {
+    answer(served, memory, signals, payload).unwrap_or_else(Reply::error)
 }
 
-fn answer(served: &mut Served, signals: &Signals, payload: &[u8]) -> Result<Reply, i32> {
+fn answer(
+    served: &mut Served,
+    memory: &Shared,
+    signals: &Signals,
+    payload: &[u8],
+) -> Result<Reply, i32> {
     let mut fields = Fields(payload);
     let (argsz, flags) = (fields.u32().ok_or(libc::EINVAL)?, fields.u32().ok_or(libc::EINVAL)?);
     let (get, set) = (flags & feature::GET != 0, flags & feature::SET != 0);
@@ -55,14 +67,18 @@ fn answer(served: &mut Served, signals: &Signals, payload: &[u8]) -> Result<Repl
     if flags & unknown != 0 || (!probe && get == set) {
         return Err(libc::EINVAL);
     }
-    let can_get = match flags & feature::MASK {
-        feature::MIGRATION if served.can_move() && !set => true,
-        feature::DEVICE_STATE => true,
+    let (can_get, logs) = match flags & feature::MASK {
+        feature::MIGRATION if served.can_move() && !set => (true, false),
+        feature::DEVICE_STATE => (true, false),
+        feature::LOGGING_START | feature::LOGGING_STOP if !get => (false, true),
+        feature::LOGGING_REPORT if !set => (true, true),
         _ => return Err(libc::ENOTTY),
     };
     let mut reply = Vec::new();
     if probe {
         reply.extend_from_slice(payload);
+    } else if logs {
+        return logging::answer(served, memory, (argsz, flags), fields);
     } else if set {
         let wanted = fields.u32().ok_or(libc::EINVAL)?;
         fields.u32().ok_or(libc::EINVAL)?;

@@ -149,6 +149,7 @@ impl Server {
         let forgotten = served.start_over(|| {
             // It leaves nothing to map, so nothing can be refused.
             let _ = memory.unmap(None);
+            memory.stop_log();
         });
         // What the function raised on its way.
         signals.clear_all();

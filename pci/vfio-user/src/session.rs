@@ -171,7 +171,9 @@ impl<'s> Session<'s> {
                     put64(&mut reply, [done]);
                     Reply::of(reply)
                 }),
-            command::DEVICE_FEATURE => Some(migration::feature(self.served, self.signals, payload)),
+            command::DEVICE_FEATURE => {
+                Some(migration::feature(self.served, self.memory, self.signals, payload))
+            }
             command::MIG_DATA_READ => Some(migration::read(self.served, payload)),
             command::MIG_DATA_WRITE => Some(migration::write(self.served, payload)),
             // Whatever flags were advertised: Cloud Hypervisor sends it when they say that it does nothing.

@@ -465,6 +465,12 @@ pub(crate) fn memory(len: u64) -> File {
     file
 }
 
+/// The same of any length, where there are such files.
+pub(crate) fn sparse(len: u64) -> Option<File> {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(len).is_ok().then_some(file)
+}
+
 /// 8 bytes of it.
 pub(crate) fn word_at(file: &File, offset: u64) -> u64 {
     use std::os::unix::fs::FileExt;

@@ -93,6 +93,9 @@ pub(crate) mod feature {
     pub(crate) const PROBE: u32 = 1 << 18;
     pub(crate) const MIGRATION: u32 = 1;
     pub(crate) const DEVICE_STATE: u32 = 2;
+    pub(crate) const LOGGING_START: u32 = 6;
+    pub(crate) const LOGGING_STOP: u32 = 7;
+    pub(crate) const LOGGING_REPORT: u32 = 8;
     pub(crate) const HAS_STOP_COPY: u64 = 1 << 0;
     pub(crate) const ERROR: u32 = 0;
     pub(crate) const STOP: u32 = 1;
@@ -103,12 +106,12 @@ pub(crate) mod feature {
 
 /// Bytes of a header.
 pub(crate) const HEADER_LEN: usize = 16;
-/// Bytes before the data of a region access.
-pub(crate) const ACCESS_LEN: usize = 16;
 /// Bytes that one message may transfer: what is the default, and enough for any region of ours.
 pub(crate) const MAX_DATA: usize = 1 << 20;
+/// Bytes before the bits of a report of what was written, which is the most before any data.
+pub(crate) const REPORT_LEN: usize = 32;
 /// Bytes of a message that is taken at all.
-pub(crate) const MAX_MESSAGE: usize = HEADER_LEN + ACCESS_LEN + MAX_DATA;
+pub(crate) const MAX_MESSAGE: usize = HEADER_LEN + REPORT_LEN + MAX_DATA;
 
 /// What every message begins with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use paraslot_backends::net::{NetBackend, TapBackend, TapOptions, Wire, WireOptio
 use paraslot_device::Sources;
 use paraslot_drivers::workload::run;
 use paraslot_protocol::traffic::Flow;
-use paraslot_protocol::{Access, Completion, Device, DiskJob, Job, Status, Traffic};
+use paraslot_protocol::{Access, Completion, Device, DiskJob, Job, NetJob, Status, Traffic};
 use paraslot_tests::frames::HERE;
 use paraslot_tests::image::patterned;
 use paraslot_tests::moving::{Moves, Moving};
@@ -22,7 +22,7 @@ use paraslot_tests::traffic::finished;
 
 use crate::disks::{self, DISKS, SLOT};
 use crate::networks::{self, NETWORKS};
-use crate::watched::Watched;
+use crate::watched::{GRAIN, Grains, Watched};
 
 /// Moments of a job at which its machine moves.
 const MOMENTS: u64 = 12;
@@ -33,14 +33,22 @@ const CAPACITY: usize = 1 << 20;
 const UNCHANGED: usize = 64;
 
 /// What is behind a device.
-enum Behind {
+pub(crate) enum Behind {
     Disk(Arc<dyn BlockBackend>),
     Network(Arc<dyn NetBackend>),
 }
 
+/// How a job went.
+pub(crate) struct Course {
+    operations: u64,
+    /// What was marked, and what the device has changed.
+    pub(crate) marked: Grains,
+    pub(crate) changed: Grains,
+}
+
 /// Runs a job on a machine that may move in the course of it, after rounds in which its memory was copied
-/// while it ran. Returns the number of its operations, and how much was marked and changed.
-fn course(job: impl Into<Job>, behind: Behind, moves: Moves) -> (u64, usize, usize) {
+/// while it ran.
+pub(crate) fn course(job: impl Into<Job>, behind: Behind, moves: Moves) -> Course {
     let job = job.into();
     let (device, context) = (job.device(), format!("{job}, {moves:?}"));
     // One step at a time for adapters, so that they move in the middle of their work, too.
@@ -73,13 +81,15 @@ fn course(job: impl Into<Job>, behind: Behind, moves: Moves) -> (u64, usize, usi
     let (marked, changed) = ledger.grains();
     let idle: Vec<_> = marked.difference(changed).collect();
     assert!(idle.len() <= UNCHANGED, "{context}: marked, and nothing new in them: {idle:?}");
-    (operations, marked.len(), changed.len())
+    Course { operations, marked: marked.clone(), changed: changed.clone() }
 }
 
 /// Whole in the course of nothing, and then at moments of the job.
 fn everywhere(job: impl Into<Job>, behind: impl Fn() -> Behind) {
     let job = job.into();
-    let (operations, marked, changed) = course(job, behind(), Moves::PauseBefore(u64::MAX));
+    let stayed = course(job, behind(), Moves::PauseBefore(u64::MAX));
+    let (marked, changed) = (stayed.marked.len(), stayed.changed.len());
+    let operations = stayed.operations;
     println!("{job}: {operations} operations, {marked} marked, {changed} changed");
     assert!(operations > 20 && changed > 0, "{job}");
     for moment in 0..MOMENTS {
@@ -102,6 +112,21 @@ fn a_disk_migrates_while_it_works() {
     }
 }
 
+/// What is at the other end for a job's traffic.
+pub(crate) fn far_end(job: &NetJob) -> Behind {
+    let there = match job.traffic {
+        Traffic::Request => {
+            return Behind::Network(Arc::new(Wire::loopback(WireOptions::default()).unwrap()));
+        }
+        Traffic::Transmit => 0,
+        Traffic::Receive | Traffic::Respond => job.operations + 20,
+    };
+    let (backend, port) = ScriptedNet::new(1);
+    let flow = Flow { source: HERE, destination: HERE };
+    (0..there).for_each(|number| port.push(0, &finished(flow, number, job.frame_size)));
+    Behind::Network(Arc::new(backend))
+}
+
 /// What arrives comes by a copy.
 #[test]
 fn an_adapter_migrates_while_it_works() {
@@ -113,18 +138,7 @@ fn an_adapter_migrates_while_it_works() {
             (Traffic::Respond, Completion::Poll, 64),
         ] {
             let job = networks::job(device, traffic, completion, frame);
-            everywhere(job, || {
-                if traffic == Traffic::Request {
-                    return Behind::Network(Arc::new(
-                        Wire::loopback(WireOptions::default()).unwrap(),
-                    ));
-                }
-                let (backend, port) = ScriptedNet::new(1);
-                let there = if traffic == Traffic::Transmit { 0 } else { job.operations + 20 };
-                let flow = Flow { source: HERE, destination: HERE };
-                (0..there).for_each(|number| port.push(0, &finished(flow, number, frame)));
-                Behind::Network(Arc::new(backend))
-            });
+            everywhere(job, || far_end(&job));
         }
     }
 }
@@ -228,8 +242,8 @@ fn what_the_kernel_receives_is_marked() {
             far.send(&Default::default(), &finished(flow, number, job.frame_size)).unwrap();
         }
         let tap = Behind::Network(Arc::new(tap));
-        let (_, marked, _) = course(job, tap, Moves::PauseBefore(u64::MAX));
-        assert!(marked > 1, "{device}");
+        let course = course(job, tap, Moves::PauseBefore(u64::MAX));
+        assert!(course.changed.len() > 40 * 1500 / GRAIN, "{device}");
     }
     in_namespace(|namespace| NETWORKS.into_iter().for_each(|device| receive(namespace, device)));
 }

@@ -24,19 +24,19 @@ use vm_memory::{
 
 /// Bytes that a bit stands for. Fewer than a page has, so that what is written beside something else is not
 /// marked by that.
-const GRAIN: usize = 64;
+pub(crate) const GRAIN: usize = 64;
 /// Bytes that are compared at once, a multiple.
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 /// Where memory starts: no lower does a machine give any to its driver.
-const BASE: u64 = 1 << 20;
-const MEMORY: usize = 16 << 20;
+pub(crate) const BASE: u64 = 1 << 20;
+pub(crate) const MEMORY: usize = 16 << 20;
 /// Calls of the platform's from one round of a live migration to the next.
 const ROUND: u64 = 8;
 
 /// Guest memory with a dirty bitmap, as VMMs have it.
 pub(crate) type TrackedRam = Arc<GuestMemoryMmap<AtomicBitmap>>;
 
-type Grains = BTreeSet<usize>;
+pub(crate) type Grains = BTreeSet<usize>;
 
 /// Who has changed what.
 pub(crate) struct Ledger {

@@ -64,7 +64,7 @@ pub(crate) struct IoFd {
     pub(crate) event: OwnedFd,
 }
 
-const MALFORMED: ClientError = ClientError::Malformed;
+pub(super) const MALFORMED: ClientError = ClientError::Malformed;
 
 impl Link {
     /// Agrees on a version.
@@ -78,6 +78,11 @@ impl Link {
         }
         link.server = version.capabilities;
         Ok(link)
+    }
+
+    /// Bytes that the server takes or gives in a message.
+    pub(super) fn max_data(&self) -> usize {
+        self.server.max_data
     }
 
     /// Sends a request and waits for its answer.

@@ -177,6 +177,50 @@ fn doorbells_ring_and_pages_are_read_in_place() {
 }
 
 #[test]
+fn what_the_server_has_written_is_known() {
+    let bench = Bench::new();
+    let mut guest = guest(&bench, Machine::default());
+    guest.config(4, &[0x06, 0]);
+    let write = |guest: &mut Guest, target: u64| {
+        let before = bench.seen.writes.load(Ordering::SeqCst);
+        guest.bar(reg::TARGET, &target.to_le_bytes());
+        until("memory is written", || bench.seen.writes.load(Ordering::SeqCst) > before);
+        guest.function.pause().unwrap();
+        guest.bar(reg::TARGET, &0_u64.to_le_bytes());
+        guest.function.resume().unwrap();
+    };
+    let refused = |result: Result<Vec<_>, ClientError>| match result {
+        Err(ClientError::Refused { errno, .. }) => errno,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(guest.function.take_dirty()), libc::EINVAL, "nobody has asked for it");
+    guest.function.log_writes().unwrap();
+    assert!(guest.function.take_dirty().unwrap().is_empty());
+    for target in [0x1000, 0x2ffc, 0x5000, MEMORY - 8] {
+        write(&mut guest, target);
+    }
+    let written = [(0x1000, 0x3000), (0x5000, 0x1000), (MEMORY - 0x1000, 0x1000)];
+    assert_eq!(guest.function.take_dirty().unwrap(), written);
+    assert!(guest.function.take_dirty().unwrap().is_empty());
+    guest.function.reset();
+    guest.config(4, &[0x06, 0]);
+    write(&mut guest, 0x1000);
+    assert_eq!(guest.function.take_dirty().unwrap(), [(0x1000, 0x1000)], "a reset ends nothing");
+    guest.function.forget_writes().unwrap();
+    assert_eq!(refused(guest.function.take_dirty()), libc::EINVAL);
+    assert!(guest.function.fault().take().is_none(), "the function goes on");
+    bench.seen.stuck.store(3, Ordering::SeqCst);
+    assert!(matches!(guest.function.log_writes(), Err(ClientError::Refused { .. })));
+    guest.function.log_writes().unwrap();
+
+    let mut bench = bench;
+    bench.stop();
+    assert!(guest.function.take_dirty().is_err());
+    assert!(guest.function.log_writes().is_err());
+    assert!(guest.function.fault().take().is_some());
+}
+
+#[test]
 fn the_function_has_the_guests_memory() {
     let bench = Bench::new();
     let mut guest = guest(&bench, Machine::default());

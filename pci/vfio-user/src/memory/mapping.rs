@@ -15,7 +15,7 @@ use vm_memory::{GuestAddress, GuestRegionMmap};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::sigbus::{self, Watched};
-use super::{DmaError, Range};
+use super::{DmaError, Range, Written};
 use crate::version::PAGE;
 
 /// Pages of the client's. They can be taken away at any time: then there are zeroes in their place, so
@@ -68,11 +68,12 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// The memory as vm-memory has it, at `start` of the client's addresses.
+    /// The memory as vm-memory has it, at `start` of the client's addresses; what is written is noted in
+    /// `written`.
     ///
     /// Whoever has it must keep `self`.
-    pub(super) fn region(&self, start: u64) -> Option<GuestRegionMmap> {
-        let builder = MmapRegionBuilder::new(self.len)
+    pub(super) fn region(&self, start: u64, written: Written) -> Option<GuestRegionMmap<Written>> {
+        let builder = MmapRegionBuilder::new_with_bitmap(self.len, written)
             .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
             .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE);
         // SAFETY: `len` bytes from `address` on are mapped until `self` is dropped, which outlives the
