@@ -40,7 +40,7 @@
 //! | memory | what comes with a file. When an unmapping is answered, nothing of that memory is accessed any more, and nothing can be |
 //! | reset | whatever was advertised |
 //! | migration | VFIO's states (version 2), of a function that can be saved: its state is a stream of text. One that cannot be saved can be stopped |
-//! | live migration | what the function has written, in pages of 4 KiB or more (DMA logging: start, stop, report), of up to 4 TiB of memory |
+//! | live migration | what the function has written, in pages of 4 KiB or more (DMA logging: start, stop, report), of up to 4 TiB of memory. The start waits for requests in flight |
 //!
 //! A client that is malicious, or dies, costs its own connection. Sizes are checked before anything is
 //! allocated; descriptors that nobody asked for are closed; memory that a client takes away by shortening its

@@ -41,9 +41,10 @@ pub(crate) enum Behind {
 /// How a job went.
 pub(crate) struct Course {
     operations: u64,
-    /// What was marked, and what the device has changed.
+    /// What was marked, and what the device has changed, and the driver.
     pub(crate) marked: Grains,
     pub(crate) changed: Grains,
+    pub(crate) driver: Grains,
 }
 
 /// Runs a job on a machine that may move in the course of it, after rounds in which its memory was copied
@@ -78,10 +79,10 @@ pub(crate) fn course(job: impl Into<Job>, behind: Behind, moves: Moves) -> Cours
     let operations = moving.lock().unwrap().operations();
     let mut ledger = watched.ledger();
     ledger.close();
-    let (marked, changed) = ledger.grains();
-    let idle: Vec<_> = marked.difference(changed).collect();
+    let [marked, changed, driver] = ledger.grains();
+    let idle: Vec<_> = marked.difference(&changed).collect();
     assert!(idle.len() <= UNCHANGED, "{context}: marked, and nothing new in them: {idle:?}");
-    Course { operations, marked: marked.clone(), changed: changed.clone() }
+    Course { operations, marked, changed, driver }
 }
 
 /// Whole in the course of nothing, and then at moments of the job.

@@ -4,6 +4,7 @@ mod dirty;
 mod disks;
 mod mutated;
 mod networks;
+mod racing;
 mod served;
 mod stored;
 mod watched;

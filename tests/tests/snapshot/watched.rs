@@ -46,9 +46,10 @@ pub(crate) struct Ledger {
     seen: Vec<u8>,
     /// Marked since the beginning of the call.
     marked: Grains,
-    /// Ever marked, and ever changed by the device.
+    /// Ever marked, and ever changed by the device and by the driver.
     ever_marked: Grains,
     ever_changed: Grains,
+    driver: Grains,
     /// What a live migration has of it, and has yet to copy.
     copy: Vec<u8>,
     stale: Grains,
@@ -56,7 +57,7 @@ pub(crate) struct Ledger {
 }
 
 /// The same memory with a bitmap, all clear.
-fn lend(memory: &GuestRam) -> TrackedRam {
+pub(crate) fn lend(memory: &GuestRam) -> TrackedRam {
     let regions = memory.iter().map(|region| {
         let grain = NonZero::new(GRAIN).expect("some");
         let bitmap = AtomicBitmap::new(region.size(), grain);
@@ -69,6 +70,16 @@ fn lend(memory: &GuestRam) -> TrackedRam {
     Arc::new(GuestMemoryMmap::from_regions(regions.collect()).unwrap())
 }
 
+/// What is marked, which is clear then.
+pub(crate) fn drain(lent: &TrackedRam) -> Grains {
+    let words = lent.iter().flat_map(|region| MmapRegion::bitmap(region).get_and_reset());
+    let words = (0..).zip(words).filter(|(_, word)| *word != 0);
+    let bits = |(index, word): (usize, u64)| {
+        (0..64).filter(move |bit| word >> bit & 1 != 0).map(move |bit| index * 64 + bit)
+    };
+    words.flat_map(bits).collect()
+}
+
 impl Ledger {
     fn new(memory: GuestRam) -> Self {
         Self {
@@ -79,6 +90,7 @@ impl Ledger {
             marked: Grains::new(),
             ever_marked: Grains::new(),
             ever_changed: Grains::new(),
+            driver: Grains::new(),
             stale: Grains::new(),
             calls: 0,
         }
@@ -116,23 +128,18 @@ impl Ledger {
 
     /// Takes note of what is in the bitmap, which is empty then.
     fn take(&mut self) {
-        let region = self.lent.iter().next().expect("memory");
-        let words =
-            (0..).zip(MmapRegion::bitmap(region).get_and_reset()).filter(|(_, word)| *word != 0);
-        for (index, word) in words {
-            let grains = (0..64).filter(|bit| word >> bit & 1 != 0).map(|bit| index * 64 + bit);
-            for grain in grains {
-                self.marked.insert(grain);
-                self.ever_marked.insert(grain);
-                self.stale.insert(grain);
-            }
+        for grain in drain(&self.lent) {
+            self.marked.insert(grain);
+            self.ever_marked.insert(grain);
+            self.stale.insert(grain);
         }
     }
 
     /// A call begins: what has changed since the last was the driver, which the VMM knows of by other means.
     fn begin(&mut self) {
         let driver = self.changes();
-        self.stale.extend(driver);
+        self.stale.extend(&driver);
+        self.driver.extend(driver);
         self.take();
         assert!(
             self.marked.is_empty(),
@@ -190,9 +197,9 @@ impl Ledger {
         self.lent.clone()
     }
 
-    /// What was marked, and what the device has changed, at some time.
-    pub(crate) fn grains(&self) -> (&Grains, &Grains) {
-        (&self.ever_marked, &self.ever_changed)
+    /// What was marked, and what the device has changed, and what the driver has, at some time.
+    pub(crate) fn grains(&self) -> [Grains; 3] {
+        [self.ever_marked.clone(), self.ever_changed.clone(), self.driver.clone()]
     }
 }
 
