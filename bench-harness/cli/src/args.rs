@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// end it: what is in flight is waited for, and images are flushed. SIGUSR1 shows what has been served.
     /// Once everything is open, the process can reach nothing else.
     Serve(ServeArgs),
+    /// Serve what `run` orders over its standard input: its own processes are these.
+    #[command(hide = true)]
+    ServeRun,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -121,6 +124,19 @@ fn memory(text: &str) -> Result<u64, String> {
     }
 }
 
+/// How a guest whose device is measured reaches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum MeasuredPath {
+    /// By an exit for each access.
+    Trap,
+    /// By eventfds and mapped registers where KVM can.
+    Event,
+    /// Likewise, with the device in a process of its own, as `paraslot serve` has it.
+    VfioUser,
+    /// By the hardware's own registers: devices of the host's.
+    Passthrough,
+}
+
 /// Where the devices run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PlatformName {
@@ -169,6 +185,9 @@ pub(crate) struct RunArgs {
     /// More words for a Linux guest's kernel, like `mitigations=off`.
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     pub(crate) guest_append: Option<String>,
+    /// How guests reach their devices, several with commas in between [default: all but vfio-user].
+    #[arg(long, value_name = "PATH", value_delimiter = ',')]
+    pub(crate) path: Vec<MeasuredPath>,
     /// A device to measure, like `virtio-blk,path=disk.img,direct=on` or `vfio,host=0000:00:05.0`; see
     /// `paraslot list`. Given several times, they are compared. Without: all that are ours, disks on an
     /// image of their own.

@@ -1,12 +1,13 @@
 //! Who measures: a guest under KVM, this process alone, or another monitor.
 
-mod built;
+pub(crate) mod built;
 pub(crate) mod in_process;
 pub(crate) mod kvm;
 pub(crate) mod linux;
 mod marks;
 mod outcome;
 pub(crate) mod qemu;
+mod remote;
 
 use std::time::Duration;
 
@@ -69,6 +70,9 @@ pub(crate) struct Setting<'a> {
     pub(crate) pinning: Option<Pinning>,
     /// How long a device's thread polls before it sleeps.
     pub(crate) busy_poll: Duration,
+    /// Whether guests have memory that other processes can map. Devices that they serve need it, and what
+    /// is compared with those has the same.
+    pub(crate) shared_memory: bool,
 }
 
 impl Setting<'_> {

@@ -96,19 +96,23 @@ impl TemporaryFile {
     /// # Errors
     /// When it cannot be used as `options` say.
     pub(crate) fn open(&self, options: &FileOptions) -> anyhow::Result<FileBackend> {
-        let file = match &self.direct {
-            Some(file) if options.direct => file,
-            None if options.direct => {
-                anyhow::bail!(
-                    "the temporary image's file system has no direct I/O: leave direct=on out"
-                )
-            }
-            _ => &self.file,
-        };
-        // Nobody else has a way to it.
-        let options = FileOptions { lock: false, ..options.clone() };
+        let file = self.file(options.direct)?;
         let file = file.try_clone().context("cannot open the temporary image again")?;
-        Ok(FileBackend::with_file(file, &options)?)
+        open_nameless(file, options)
+    }
+
+    /// The file, or the one that goes around the page cache.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub(crate) fn file(&self, direct: bool) -> anyhow::Result<&File> {
+        match &self.direct {
+            Some(file) if direct => Ok(file),
+            None if direct => anyhow::bail!(
+                "the temporary image's file system has no direct I/O: leave direct=on out"
+            ),
+            _ => Ok(&self.file),
+        }
     }
 
     /// A name under which this process and its children can open it for as long as it exists, where the
@@ -116,6 +120,16 @@ impl TemporaryFile {
     pub(crate) fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()).into()
     }
+}
+
+/// A backend over a temporary image.
+///
+/// # Errors
+/// When it cannot be used as `options` say.
+pub(crate) fn open_nameless(file: File, options: &FileOptions) -> anyhow::Result<FileBackend> {
+    // Nobody else has a way to it.
+    let options = FileOptions { lock: false, ..options.clone() };
+    Ok(FileBackend::with_file(file, &options)?)
 }
 
 #[cfg(test)]

@@ -126,6 +126,15 @@ pub(crate) fn io_uring_disabled() -> Option<u32> {
     read("/proc/sys/kernel/io_uring_disabled")?.parse().ok()
 }
 
+/// Whether memory that processes share has huge pages, for who asks for them; `None` where the kernel does not
+/// tell.
+pub(crate) fn shared_huge_pages() -> Option<bool> {
+    let text = read("/sys/kernel/mm/transparent_hugepage/shmem_enabled")?;
+    let (_, rest) = text.split_once('[')?;
+    let (chosen, _) = rest.split_once(']')?;
+    Some(!matches!(chosen, "never" | "deny"))
+}
+
 /// Whether the device that TAP interfaces are opened by can be opened.
 pub(crate) fn open_tun() -> std::io::Result<()> {
     fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").map(drop)

@@ -19,6 +19,7 @@ mod image;
 mod list;
 mod machine;
 mod network;
+mod order;
 mod plan;
 mod run;
 mod serve;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         }
         Command::Boot(arguments) => boot::boot(&arguments),
         Command::Serve(arguments) => serve::serve(&arguments),
+        Command::ServeRun => serve::ordered::serve(),
         Command::Doctor(arguments) => {
             let report = doctor::Report::look(arguments.verbose);
             show(&report.to_string());

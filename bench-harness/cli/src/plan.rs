@@ -9,7 +9,7 @@ use paraslot_protocol::{Class, Completion, Device, Job};
 use paraslot_report::Path;
 use paraslot_vfio::HostAddress;
 
-use crate::args::{GuestName, Peer, PlatformName, RunArgs, Times};
+use crate::args::{GuestName, MeasuredPath, Peer, PlatformName, RunArgs, Times};
 use crate::error::Usage;
 use crate::spec::{DeviceSpec, PassedSpec};
 
@@ -58,6 +58,9 @@ impl Workload {
         match (self, spec) {
             (_, DeviceSpec::Passed(_)) if peer.is_some() => {
                 Some("not with qemu (a function passed through is the host's)")
+            }
+            _ if peer.is_some() && path == Path::VfioUser => {
+                Some("not with qemu over vfio-user (whose monitor is ours there)")
             }
             (Self::Disk(workload), DeviceSpec::Disk(spec)) => workload.left_out(spec, peer),
             (Self::Disk(workload), DeviceSpec::Passed(spec)) => workload.left_out_passed(spec),
@@ -197,13 +200,10 @@ impl Plan {
             }
             GuestName::Freestanding => {}
         }
-        let paths: &[Path] = match platform {
-            PlatformName::Kvm => &[Path::Trap, Path::Event, Path::Passthrough],
-            PlatformName::InProcess => &[Path::InProcess],
-        };
+        let paths = paths(arguments, platform)?;
         let mut plan = Self { devices, cells: Vec::new(), notes: Vec::new() };
         let mut left_out: Vec<(&str, Vec<String>)> = Vec::new();
-        for cell in plan.all(paths, arguments.guest, arguments.peer) {
+        for cell in plan.all(&paths, arguments.guest, arguments.peer) {
             if arguments.filter.iter().any(|one| !matches(one, &cell.name)) {
                 continue;
             }
@@ -223,7 +223,11 @@ impl Plan {
         plan.notes = left_out.into_iter().map(note).collect();
         if plan.cells.is_empty() {
             let given = arguments.filter.join(" and ");
-            return Err(Usage::error(if plan.notes.is_empty() {
+            return Err(Usage::error(if plan.notes.is_empty() && given.is_empty() {
+                "these devices are not measured on that --path: passthrough is for vfio, and the others for \
+                 devices of ours"
+                    .into()
+            } else if plan.notes.is_empty() {
                 format!("nothing to measure has {given} in its name: see paraslot run --list")
             } else {
                 format!("nothing is left to measure: {}", plan.notes.join("; "))
@@ -353,12 +357,47 @@ impl Plan {
         format!("{monitor}{}/{path}/{}", self.label(device), workload.name(completion))
     }
 
+    /// Whether processes of their own serve devices.
+    pub(crate) fn serves(&self) -> bool {
+        self.cells.iter().any(|cell| cell.path == Path::VfioUser)
+    }
+
     /// The cells of one round, in its order: every other round goes backwards, so that a host that
     /// gets slower as time passes favours nobody.
     pub(crate) fn round(&self, round: u32) -> Vec<usize> {
         let forwards = 0..self.cells.len();
         if round.is_multiple_of(2) { forwards.collect() } else { forwards.rev().collect() }
     }
+}
+
+/// The paths to be measured, in their order.
+fn paths(arguments: &RunArgs, platform: PlatformName) -> anyhow::Result<Vec<Path>> {
+    match platform {
+        PlatformName::InProcess if arguments.path.is_empty() => return Ok(vec![Path::InProcess]),
+        PlatformName::InProcess => {
+            return Err(Usage::error(
+                "--path needs virtual machines: it does not go with in-process",
+            ));
+        }
+        PlatformName::Kvm => {}
+    }
+    let usual = [MeasuredPath::Trap, MeasuredPath::Event, MeasuredPath::Passthrough];
+    let mut wanted = arguments.path.clone();
+    if wanted.is_empty() {
+        wanted.extend(usual);
+    }
+    wanted.sort_unstable();
+    wanted.dedup();
+    if arguments.guest == GuestName::Linux && wanted.contains(&MeasuredPath::VfioUser) {
+        return Err(Usage::error("--guest linux does not go with --path vfio-user"));
+    }
+    let path = |path| match path {
+        MeasuredPath::Trap => Path::Trap,
+        MeasuredPath::Event => Path::Event,
+        MeasuredPath::VfioUser => Path::VfioUser,
+        MeasuredPath::Passthrough => Path::Passthrough,
+    };
+    Ok(wanted.into_iter().map(path).collect())
 }
 
 /// Whether a Linux guest can be had with the rest of the command line.

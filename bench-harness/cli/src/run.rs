@@ -92,6 +92,16 @@ pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
     if pinning.is_some() && plan.cells.iter().any(is_wire) {
         notes.push("wire: each guest shares its processor with the other machine's device".into());
     }
+    if plan.serves() {
+        let pages = match machine::shared_huge_pages() {
+            Some(true) => "may have huge pages",
+            Some(false) => "has no huge pages on this host",
+            None => "has huge pages or not, this host does not tell",
+        };
+        notes.push(format!(
+            "vfio-user: guests on all paths have shared memory (memfd), as it needs; that {pages}"
+        ));
+    }
     if cfg!(debug_assertions) {
         notes.push("built without optimisation: for figures, use cargo run --release".into());
     }
@@ -109,6 +119,7 @@ pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
         storage: &storage,
         pinning,
         busy_poll: Duration::from_micros(arguments.busy_poll.into()),
+        shared_memory: plan.serves(),
     };
     let mut own: Box<dyn Bench> = match (platform, files) {
         (_, Some(files)) => Box::new(LinuxBench::new(setting, files)),

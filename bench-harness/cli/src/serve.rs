@@ -1,6 +1,7 @@
 //! Devices for other monitors, over vfio-user.
 
 mod board;
+pub(crate) mod ordered;
 mod sandbox;
 mod sockets;
 
@@ -11,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
+use paraslot_device::executor::pin_to;
 use paraslot_device::{DmaSpace, Host, ThreadOptions};
 use paraslot_pci::PciDevice;
 use paraslot_vfio_user::{End, Server, Stop, survive_lost_memory};
@@ -28,6 +30,10 @@ use sandbox::Sandbox;
 struct Service {
     entry: Arc<Entry>,
     server: Server,
+    /// The processor on which its clients' messages are served.
+    cpu: Option<usize>,
+    /// Whether it goes with its first client.
+    once: bool,
 }
 
 /// Does what `paraslot serve` does.
@@ -51,44 +57,69 @@ pub(crate) fn serve(arguments: &ServeArgs) -> anyhow::Result<()> {
         let entry = board.add(request.name(), &socket.name);
         let made = service(request, drive.as_ref(), socket.listener, &entry, arguments);
         let server = made.with_context(|| format!("{} at {}", request.name(), socket.name))?;
-        services.push(Service { entry, server });
+        services.push(Service { entry, server, cpu: None, once: false });
     }
-    // All threads that there will be are there when the filter comes, for it leaves no way to start another.
-    let gate = RwLock::new(());
-    let served = thread::scope(|scope| {
-        let closed = gate.write();
-        let run = |service: Service| {
-            let attend = || {
-                drop(gate.read());
-                attend(service, &stop)
-            };
-            thread::Builder::new().name("client".into()).spawn_scoped(scope, attend)
-        };
-        let threads: Vec<_> = services.into_iter().map(run).collect();
+    let restrict = || {
         sockets::ready();
-        let restricted =
-            if arguments.no_sandbox { Ok(()) } else { sandbox.restrict_system_calls() };
-        if restricted.is_err() || threads.iter().any(Result::is_err) {
-            stop.stop();
-        }
-        drop(closed);
-        // All of them end before anybody is told of the first that failed.
-        let ends = threads.into_iter().map(|thread| {
-            let end = thread.context("cannot start a thread")?.join();
-            end.unwrap_or_else(|panic| resume_unwind(panic))
-        });
-        let ends: Vec<anyhow::Result<()>> = ends.collect();
-        ends.into_iter().fold(restricted, anyhow::Result::and)
-    });
+        if arguments.no_sandbox { Ok(()) } else { sandbox.restrict_system_calls() }
+    };
+    let served = attend_all(services, &stop, restrict, || Ok(()));
     sockets::remove(&arguments.socket);
     // What the guests did not flush is there, too.
     let flushed = drives.iter().flatten().try_for_each(Drive::flush);
     served.and(flushed)
 }
 
-/// Serves client after client until it is stopped; stops the others when it cannot go on.
+/// Serves them all until they are stopped. Once all threads are there `restrict` is called, and then, while
+/// clients are served, `meanwhile`.
+fn attend_all(
+    services: Vec<Service>,
+    stop: &Stop,
+    restrict: impl FnOnce() -> anyhow::Result<()>,
+    meanwhile: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    // All threads that there will be are there when the filter comes, for it leaves no way to start another.
+    let gate = RwLock::new(());
+    thread::scope(|scope| {
+        let closed = gate.write();
+        let run = |service: Service| {
+            if let Some(cpu) = service.cpu {
+                // A thread is where the one is that starts it.
+                pin_to(cpu).context("cannot pin a thread")?;
+            }
+            let attend = || {
+                drop(gate.read());
+                attend(service, stop)
+            };
+            let thread = thread::Builder::new().name("client".into());
+            thread.spawn_scoped(scope, attend).context("cannot start a thread")
+        };
+        let threads: Vec<_> = services.into_iter().map(run).collect();
+        let mut result = restrict();
+        let all = threads.iter().all(Result::is_ok);
+        if result.is_err() || !all {
+            stop.stop();
+        }
+        drop(closed);
+        if result.is_ok() && all {
+            result = meanwhile();
+            if result.is_err() {
+                stop.stop();
+            }
+        }
+        // All of them end before anybody is told of the first that failed.
+        let ends = threads.into_iter().map(|thread| {
+            let end = thread?.join();
+            end.unwrap_or_else(|panic| resume_unwind(panic))
+        });
+        let ends: Vec<anyhow::Result<()>> = ends.collect();
+        ends.into_iter().fold(result, anyhow::Result::and)
+    })
+}
+
+/// Serves client after client until it is stopped, or the only one; stops the others when it cannot go on.
 fn attend(mut service: Service, stop: &Stop) -> anyhow::Result<()> {
-    let Service { entry, server } = &mut service;
+    let Service { entry, server, cpu: _, once } = &mut service;
     loop {
         match server.serve_one(stop) {
             Ok(End::Stopped) => return Ok(()),
@@ -96,6 +127,9 @@ fn attend(mut service: Service, stop: &Stop) -> anyhow::Result<()> {
                 entry.client_left();
                 if !matches!(end, End::Closed) {
                     eprintln!("paraslot: {}: {end}", entry.name());
+                }
+                if *once {
+                    return Ok(());
                 }
             }
             Err(error) => {

@@ -1,5 +1,6 @@
 //! What is behind the devices: a user's image, temporary ones, memory, or nothing.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -76,17 +77,10 @@ impl Storage {
             plan.cells.iter().filter(chosen).collect::<Vec<_>>()
         };
         let files = || TemporaryFile::image(place, IMAGE_BYTES);
-        let memory = || {
-            let options =
-                MemoryOptions { huge_pages: true, id: ID.into(), ..MemoryOptions::default() };
-            let backend = MemoryBackend::new(IMAGE_BYTES, options)?;
-            image::contents(IMAGE_BYTES, |offset, piece| backend.write_at(offset, piece))?;
-            Ok(backend)
-        };
         let mut this = Self {
             spans: Vec::new(),
             files: Pair::new(&with(Backend::File), files)?,
-            memory: Pair::new(&with(Backend::Memory), memory)?,
+            memory: Pair::new(&with(Backend::Memory), fresh_memory)?,
         };
         for cell in &plan.cells {
             this.spans.push(match (&plan.devices[cell.device], cell.disk()) {
@@ -115,41 +109,20 @@ impl Storage {
 
     /// Opens what is behind a disk, for one run.
     pub(crate) fn open(&self, disk: &DiskSpec, cell: &Cell) -> anyhow::Result<Opened> {
-        let (backend, mut label): (Arc<dyn BlockBackend>, String) = match disk.backend {
-            Backend::Null => {
-                let options = NullOptions { id: ID.into(), ..NullOptions::default() };
-                (Arc::new(NullBackend::new(IMAGE_BYTES, options)?), "backend=null".into())
-            }
-            Backend::Memory => (Arc::new(self.memory.of(cell)?.clone()), "backend=memory".into()),
-            Backend::File => {
-                let options = FileOptions {
-                    read_only: !disk.writable(),
-                    direct: disk.direct,
-                    engine: match disk.engine {
-                        None => block::Engine::Auto,
-                        Some(Engine::IoUring) => block::Engine::IoUring,
-                        Some(Engine::Threads) => block::Engine::Threads,
-                    },
-                    // A temporary image has no name to go by.
-                    id: disk.path.is_none().then(|| ID.into()),
-                    ..FileOptions::new(disk.path.clone().unwrap_or_else(|| ID.into()))
-                };
-                let backend = match disk.path {
-                    Some(_) => FileBackend::open(&options)?,
-                    None => self.files.of(cell)?.open(&options)?,
-                };
-                let engine = match backend.engine() {
-                    block::Engine::Threads => Engine::Threads,
-                    _ => Engine::IoUring,
-                };
-                let label = file_label(disk, engine);
-                (Arc::new(backend), label)
-            }
-        };
-        if !disk.verify {
-            label.push_str(UNVERIFIED);
+        let memory = || Ok(self.memory.of(cell)?.clone());
+        open(disk, memory, |options| self.files.of(cell)?.open(options))
+    }
+
+    /// The image behind a disk, for another process that is to open it, if it is one without a name.
+    pub(crate) fn nameless(
+        &self,
+        disk: &DiskSpec,
+        cell: &Cell,
+    ) -> anyhow::Result<Option<BorrowedFd<'_>>> {
+        match (disk.backend, &disk.path) {
+            (Backend::File, None) => Ok(Some(self.files.of(cell)?.file(disk.direct)?.as_fd())),
+            _ => Ok(None),
         }
-        Ok(Opened { backend, label })
     }
 
     /// The file behind a disk that has one, for another program.
@@ -159,6 +132,57 @@ impl Storage {
             None => Ok(self.files.of(cell)?.path()),
         }
     }
+}
+
+/// A fresh image in memory.
+pub(crate) fn fresh_memory() -> anyhow::Result<MemoryBackend> {
+    let options = MemoryOptions { huge_pages: true, id: ID.into(), ..MemoryOptions::default() };
+    let backend = MemoryBackend::new(IMAGE_BYTES, options)?;
+    image::contents(IMAGE_BYTES, |offset, piece| backend.write_at(offset, piece))?;
+    Ok(backend)
+}
+
+/// Opens what is behind a disk: `memory` for an image in memory, `nameless` for a file that has no name.
+pub(crate) fn open(
+    disk: &DiskSpec,
+    memory: impl FnOnce() -> anyhow::Result<MemoryBackend>,
+    nameless: impl FnOnce(&FileOptions) -> anyhow::Result<FileBackend>,
+) -> anyhow::Result<Opened> {
+    let (backend, mut label): (Arc<dyn BlockBackend>, String) = match disk.backend {
+        Backend::Null => {
+            let options = NullOptions { id: ID.into(), ..NullOptions::default() };
+            (Arc::new(NullBackend::new(IMAGE_BYTES, options)?), "backend=null".into())
+        }
+        Backend::Memory => (Arc::new(memory()?), "backend=memory".into()),
+        Backend::File => {
+            let options = FileOptions {
+                read_only: !disk.writable(),
+                direct: disk.direct,
+                engine: match disk.engine {
+                    None => block::Engine::Auto,
+                    Some(Engine::IoUring) => block::Engine::IoUring,
+                    Some(Engine::Threads) => block::Engine::Threads,
+                },
+                // A temporary image has no name to go by.
+                id: disk.path.is_none().then(|| ID.into()),
+                ..FileOptions::new(disk.path.clone().unwrap_or_else(|| ID.into()))
+            };
+            let backend = match disk.path {
+                Some(_) => FileBackend::open(&options)?,
+                None => nameless(&options)?,
+            };
+            let engine = match backend.engine() {
+                block::Engine::Threads => Engine::Threads,
+                _ => Engine::IoUring,
+            };
+            let label = file_label(disk, engine);
+            (Arc::new(backend), label)
+        }
+    };
+    if !disk.verify {
+        label.push_str(UNVERIFIED);
+    }
+    Ok(Opened { backend, label })
 }
 
 /// What is added to a backend's label when its data was not compared.

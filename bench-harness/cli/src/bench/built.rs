@@ -1,33 +1,37 @@
 //! A device for one run, over what is behind it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::bail;
 use paraslot_backends::net::NetStatistics;
 use paraslot_device::{DmaSpace, Host};
 use paraslot_pci::SharedDevice;
 
+use super::remote::Served;
 use super::{Sample, Setting};
 use paraslot_vfio::Faults;
 
 use crate::counted::{Counted, Counts};
-use crate::devices::{self, Statistics};
-use crate::network::{self, Arrivals, Opened};
+use crate::devices::{self, Holder, Shared, Statistics};
+use crate::network::{self, Arrivals};
+use crate::order::Seen;
 use crate::plan::Cell;
-use crate::spec::{DeviceSpec, NetSpec};
+use crate::spec::{DeviceSpec, DiskSpec, NetSpec};
+use crate::storage;
 
 /// A device that nobody has plugged in yet.
-pub(super) struct Built {
+pub(crate) struct Built<F = SharedDevice> {
     /// The device.
-    pub(super) function: SharedDevice,
+    pub(crate) function: F,
     /// What is seen of its work from here.
-    pub(super) watch: Watch,
+    pub(crate) watch: Watch,
     /// What is behind it, as options of the command line.
-    pub(super) label: String,
+    pub(crate) label: String,
 }
 
 /// What is seen of a device's work from the outside.
-pub(super) enum Watch {
+pub(crate) enum Watch {
     Disk(Counts),
     Net {
         statistics: Statistics,
@@ -35,23 +39,34 @@ pub(super) enum Watch {
     },
     /// What the kernel refused it: it is the host's hardware.
     Hardware(Faults),
+    /// What the process tells that has it.
+    Served(Served),
 }
 
 impl Watch {
-    /// Bytes that its side has copied, where that is known.
-    pub(super) fn copied(&self) -> Option<u64> {
+    /// What there is to be seen now.
+    pub(crate) fn look(&self) -> Seen {
+        let (network, elsewhere) = (NetStatistics::default(), Some(Duration::ZERO));
         match self {
-            Self::Disk(counts) => Some(counts.copied()),
-            Self::Net { statistics, .. } => Some(statistics().copied_bytes),
-            Self::Hardware(_) => None,
+            Self::Disk(counts) => Seen { elsewhere, copied: Some(counts.copied()), network },
+            Self::Net { statistics, .. } => {
+                let network = statistics();
+                Seen { elsewhere, copied: Some(network.copied_bytes), network }
+            }
+            Self::Hardware(_) => Seen { elsewhere, copied: None, network },
+            Self::Served(served) => served.look(),
         }
     }
 
-    /// What has become of its frames.
-    pub(super) fn network(&self) -> NetStatistics {
+    /// How many frames of the guest's have arrived; `None` if that cannot be known.
+    ///
+    /// # Errors
+    /// When one was not as it should be.
+    pub(crate) fn arrived(&self) -> anyhow::Result<Option<u64>> {
         match self {
-            Self::Disk(_) | Self::Hardware(_) => NetStatistics::default(),
-            Self::Net { statistics, .. } => statistics(),
+            Self::Disk(_) | Self::Hardware(_) => Ok(None),
+            Self::Net { arrivals, .. } => arrivals.frames(),
+            Self::Served(served) => served.arrived(),
         }
     }
 
@@ -60,16 +75,15 @@ impl Watch {
     /// # Errors
     /// Why not.
     pub(super) fn confirm(&self, sample: &Sample) -> anyhow::Result<()> {
-        match self {
-            Self::Disk(_) => Ok(()),
-            Self::Net { arrivals, .. } => match arrivals.frames()? {
-                Some(arrived) if arrived < sample.operations => bail!(
-                    "the guest was told that {} frames were sent, and {arrived} were",
-                    sample.operations
-                ),
-                Some(_) | None => Ok(()),
-            },
-            Self::Hardware(faults) => faults.take().map_or(Ok(()), |error| Err(error.into())),
+        if let Self::Hardware(faults) = self {
+            return faults.take().map_or(Ok(()), |error| Err(error.into()));
+        }
+        match self.arrived()? {
+            Some(arrived) if arrived < sample.operations => bail!(
+                "the guest was told that {} frames were sent, and {arrived} were",
+                sample.operations
+            ),
+            Some(_) | None => Ok(()),
         }
     }
 }
@@ -79,13 +93,10 @@ impl Setting<'_> {
     pub(super) fn build<A: DmaSpace>(&self, cell: &Cell, host: Host<A>) -> anyhow::Result<Built> {
         match (&self.devices[cell.device], cell.net()) {
             (DeviceSpec::Disk(spec), _) => {
-                let opened = self.storage.open(spec, cell)?;
-                let (backend, copied) = Counted::new(opened.backend);
-                let function = devices::disk::<devices::Shared, _>(spec, Arc::new(backend), host)?;
-                Ok(Built { function, watch: Watch::Disk(copied), label: opened.label })
+                disk::<Shared, _>(spec, self.storage.open(spec, cell)?, host)
             }
             (DeviceSpec::Net(spec), Some(workload)) => {
-                adapter(spec, network::address(spec), network::open(spec, workload)?, host)
+                adapter::<Shared, _>(spec, network::open(spec, workload)?, host)
             }
             (DeviceSpec::Passed(_), _) => bail!("{} needs a virtual machine", cell.name),
             (DeviceSpec::Net(_), None) => bail!("{} is not for a network", cell.name),
@@ -93,14 +104,25 @@ impl Setting<'_> {
     }
 }
 
-/// Makes an adapter with the address `mac` over what was opened for it.
-pub(super) fn adapter<A: DmaSpace>(
-    spec: &NetSpec,
-    mac: [u8; 6],
-    opened: Opened,
+/// Makes a disk over what was opened for it.
+pub(crate) fn disk<H: Holder, A: DmaSpace>(
+    spec: &DiskSpec,
+    opened: storage::Opened,
     host: Host<A>,
-) -> anyhow::Result<Built> {
-    let Opened { backend, label, arrivals } = opened;
-    let (function, statistics) = devices::adapter::<devices::Shared, _>(spec, backend, mac, host)?;
+) -> anyhow::Result<Built<H::Held>> {
+    let (backend, counts) = Counted::new(opened.backend);
+    let function = devices::disk::<H, _>(spec, Arc::new(backend), host)?;
+    Ok(Built { function, watch: Watch::Disk(counts), label: opened.label })
+}
+
+/// Makes an adapter over what was opened for it.
+pub(crate) fn adapter<H: Holder, A: DmaSpace>(
+    spec: &NetSpec,
+    opened: network::Opened,
+    host: Host<A>,
+) -> anyhow::Result<Built<H::Held>> {
+    let network::Opened { backend, label, arrivals } = opened;
+    let mac = network::address(spec);
+    let (function, statistics) = devices::adapter::<H, _>(spec, backend, mac, host)?;
     Ok(Built { function, watch: Watch::Net { statistics, arrivals }, label })
 }

@@ -58,7 +58,7 @@ impl Bench for InProcessBench<'_> {
         };
         watch.confirm(&sample)?;
         sample.backend = label;
-        sample.network = watch.network();
+        sample.network = watch.look().network;
         Ok(sample)
     }
 }

@@ -13,7 +13,7 @@ use paraslot_pci::Bdf;
 use paraslot_protocol::{DiskJob, Job, Phase};
 use paraslot_report::Path;
 use paraslot_vfio::IommuSpace;
-use paraslot_vmm::{Run, Vm, VmConfig};
+use paraslot_vmm::{Run, Vm, VmConfig, VmError};
 use vm_memory::GuestMemoryMmap;
 
 use self::passed::PassedDisk;
@@ -54,20 +54,26 @@ impl Machine {
     /// the device's thread as `threads` say.
     fn new(
         path: Path,
+        shared_memory: bool,
         cpu: Option<usize>,
         threads: &ThreadOptions,
         job: &Job,
         build: impl FnOnce(&Vm, Host<Arc<GuestMemoryMmap>>) -> anyhow::Result<Built>,
     ) -> anyhow::Result<Self> {
+        let served = path == Path::VfioUser;
         let path = match path {
             Path::Trap => paraslot_vmm::Path::Trap,
-            Path::Event | Path::Passthrough => paraslot_vmm::Path::Event,
-            other => bail!("there is no path {other} under KVM"),
+            Path::Event | Path::VfioUser | Path::Passthrough => paraslot_vmm::Path::Event,
+            Path::InProcess => bail!("there is no path {path} under KVM"),
         };
-        let config = VmConfig { vcpu_cpu: cpu, ..VmConfig::new(GUEST_MEMORY.into(), path) };
+        let config =
+            VmConfig { vcpu_cpu: cpu, shared_memory, ..VmConfig::new(GUEST_MEMORY.into(), path) };
         let mut vm = Vm::new(&config)?;
+        // What is served has its own thread elsewhere. This one would pass interrupts on that KVM cannot take.
+        let busy_poll = if served { Duration::ZERO } else { threads.busy_poll };
+        let threads = ThreadOptions { busy_poll, ..threads.clone() };
         let executor =
-            ThreadExecutor::new("device", threads).context("cannot start the device's thread")?;
+            ThreadExecutor::new("device", &threads).context("cannot start the device's thread")?;
         let Built { function, watch, label } = build(&vm, vm.host(FUNCTION, Arc::new(executor)))?;
         vm.plug(FUNCTION, function)?;
         let job = job.with_tsc_hz(vm.tsc_hz());
@@ -80,6 +86,7 @@ impl Machine {
         let vm = &mut self.vm;
         let run = match vm.run(self.limit, on_phase) {
             Ok(run) => run,
+            Err(error @ VmError::Suspended) => return Err(error.into()),
             // What the guest has to say explains more.
             Err(error) => {
                 return match outcome::from_console(&vm.console()) {
@@ -101,19 +108,30 @@ impl KvmBench<'_> {
     /// Runs a job on one machine.
     fn alone(&self, cell: &Cell, job: &Job) -> anyhow::Result<Sample> {
         let (cpu, threads) = (self.setting.vcpu_cpu(), self.setting.threads());
-        let build = |vm: &Vm, host| match &self.setting.devices[cell.device] {
-            DeviceSpec::Passed(spec) => {
+        let places = [(self.setting.device_cpu(), cpu)];
+        let server = self.setting.server(cell, &places)?;
+        let build = |vm: &Vm, host| match (&self.setting.devices[cell.device], &server) {
+            (_, Some(server)) => server.plug(0, vm.handle(), host),
+            (DeviceSpec::Passed(spec), _) => {
                 let space = IommuSpace::new(Some(vm.vfio()?))?;
                 space.map_memory(vm.memory())?;
                 passed::open(spec, &space, host)
             }
-            DeviceSpec::Disk(_) | DeviceSpec::Net(_) => self.setting.build(cell, host),
+            (DeviceSpec::Disk(_) | DeviceSpec::Net(_), _) => self.setting.build(cell, host),
         };
-        let mut machine = Machine::new(cell.path, cpu, &threads, job, build)?;
-        let mut marks = Marks::new(vec![machine.watch.clone()]);
-        let mut sample = machine.run(&mut |phase| marks.note(phase))?;
-        marks.complete(&mut sample);
-        Ok(sample)
+        let run = || {
+            let shared = self.setting.shared_memory;
+            let mut machine = Machine::new(cell.path, shared, cpu, &threads, job, build)?;
+            let mut marks = Marks::new(vec![machine.watch.clone()]);
+            let mut sample = machine.run(&mut |phase| marks.note(phase))?;
+            marks.complete(&mut sample);
+            Ok(sample)
+        };
+        let result = run();
+        match server {
+            Some(server) => server.end(result),
+            None => result,
+        }
     }
 }
 

@@ -27,11 +27,11 @@ use super::built::{Built, adapter};
 use super::kvm::passed;
 use super::marks::Marks;
 use super::{Bench, Sample, Setting, limit};
+use crate::devices;
 use crate::network::{Arrivals, Opened};
 use crate::plan::{Cell, StreamWorkload, Workload};
 use crate::spec::{DeviceSpec, DiskSpec};
 use crate::storage::UNVERIFIED;
-use crate::{devices, network};
 use disk::DiskScript;
 use far_end::FarEnd;
 use guest::Told;
@@ -132,7 +132,7 @@ impl<'a> LinuxBench<'a> {
                     label: format!("backend=tap{unverified}"),
                     arrivals: Arrivals::Unknown,
                 };
-                adapter(spec, network::address(spec), opened, host)?
+                adapter::<devices::Shared, _>(spec, opened, host)?
             }
             (DeviceSpec::Disk(_) | DeviceSpec::Net(_), _) => self.setting.build(cell, host)?,
         };

@@ -8,6 +8,7 @@ use paraslot_protocol::Phase;
 
 use super::Sample;
 use super::built::Watch;
+use crate::order::Seen;
 use crate::sys;
 
 /// What is counted on this side, at one of the guest's marks.
@@ -15,6 +16,20 @@ struct Mark {
     cpu: Option<Duration>,
     copied: Option<u64>,
     network: NetStatistics,
+}
+
+impl Mark {
+    /// CPU time of this process, and what is seen of the devices. One that was not measured leaves the whole
+    /// unmeasured.
+    fn new(own: Option<Duration>, seen: &[Seen]) -> Self {
+        let mut network = NetStatistics::default();
+        seen.iter().for_each(|seen| network += seen.network);
+        Self {
+            cpu: seen.iter().map(|seen| seen.elsewhere).chain([own]).sum(),
+            copied: seen.iter().map(|seen| seen.copied).sum(),
+            network,
+        }
+    }
 }
 
 /// What is counted between the marks of the measured part, of all devices that take part.
@@ -30,10 +45,9 @@ impl Marks {
     }
 
     fn now(&self) -> Mark {
-        let mut network = NetStatistics::default();
-        self.watches.iter().for_each(|watch| network += watch.network());
-        let copied = self.watches.iter().map(|watch| watch.copied()).sum::<Option<u64>>();
-        Mark { cpu: sys::process_cpu_time(), copied, network }
+        let own = sys::process_cpu_time();
+        let seen: Vec<_> = self.watches.iter().map(|watch| watch.look()).collect();
+        Mark::new(own, &seen)
     }
 
     pub(super) fn note(&mut self, phase: Phase) {
@@ -52,5 +66,36 @@ impl Marks {
             sample.copied = copied.map(|(end, start)| end.wrapping_sub(start));
             sample.network = end.network.since(start.network);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_time_is_added_to_this_process_s_own() {
+        let ms = Duration::from_millis;
+        let frames = |sent_frames| NetStatistics { sent_frames, ..NetStatistics::default() };
+        let seen = |elsewhere, copied, sent| Seen { elsewhere, copied, network: frames(sent) };
+        let mut marks = Marks::new(Vec::new());
+        marks.start = Some(Mark::new(Some(ms(5)), &[seen(Some(ms(3)), Some(1), 2)]));
+        let two = [seen(Some(ms(30)), Some(4), 9), seen(Some(ms(0)), Some(7), 1)];
+        marks.end = Some(Mark::new(Some(ms(50)), &two));
+        let mut sample = Sample::default();
+        marks.complete(&mut sample);
+        assert_eq!((sample.host_cpu, sample.copied), (Some(ms(80 - 8)), Some(10)));
+        assert_eq!(sample.network, frames(8));
+    }
+
+    /// Not measured is not nothing.
+    #[test]
+    fn a_server_that_tells_nothing_leaves_it_unmeasured() {
+        let mut marks = Marks::new(Vec::new());
+        marks.start = Some(Mark::new(Some(Duration::ZERO), &[]));
+        marks.end = Some(Mark::new(Some(Duration::ZERO), &[Seen::default()]));
+        let mut sample = Sample::default();
+        marks.complete(&mut sample);
+        assert_eq!((sample.host_cpu, sample.copied), (None, None));
     }
 }

@@ -2,6 +2,7 @@
 
 use paraslot_protocol::{Completion, Device, NetJob, Traffic, traffic};
 use paraslot_report::Path;
+use serde::{Deserialize, Serialize};
 
 use crate::args::{Peer, Times};
 use crate::spec::NetSpec;
@@ -14,7 +15,7 @@ const FULL: u32 = traffic::MAX_UNSEGMENTED;
 const LONG: u32 = traffic::MAX_FRAME;
 
 /// Who sends, and who receives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Flow {
     /// The guest sends.
     Transmit,
@@ -58,7 +59,7 @@ impl Flow {
 }
 
 /// What is done with a network adapter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NetWorkload {
     /// Who sends.
     pub(crate) flow: Flow,

@@ -66,6 +66,40 @@ fn the_usual_plan_is_the_whole_matrix() {
     assert_eq!(names.len(), count);
 }
 
+/// Served devices are beside the others where that is asked for, and the others are left out where it is not.
+#[test]
+fn paths_are_those_that_are_asked_for() {
+    let paths = |given: &[&str]| {
+        let mut paths: Vec<_> = plan(given).cells.iter().map(|cell| cell.path).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        paths
+    };
+    assert_eq!(paths(&[]), [Path::Trap, Path::Event]);
+    assert_eq!(paths(&["--path", "vfio-user,event,vfio-user"]), [Path::Event, Path::VfioUser]);
+    assert_eq!(paths(&["--path", "vfio-user", "--path", "trap"]), [Path::Trap, Path::VfioUser]);
+    let served = plan(&["--path", "vfio-user"]);
+    assert!(served.serves() && !plan(&[]).serves());
+    // All that the event path has.
+    let event = plan(&["--path", "event"]);
+    assert_eq!(served.cells.len(), event.cells.len());
+    let renamed = event.cells.iter().map(|cell| cell.name.replace("/event/", "/vfio-user/"));
+    assert!(renamed.eq(served.cells.iter().map(|cell| cell.name.clone())));
+
+    let refused = |given: &[&str]| {
+        let error = Plan::new(&arguments(given), PlatformName::Kvm, identify).unwrap_err();
+        assert!(error.is::<Usage>());
+        error.to_string()
+    };
+    let none = refused(&["--path", "passthrough"]);
+    assert!(none.contains("not measured on that --path"), "{none}");
+    let host = "vfio,host=0000:00:02.0";
+    assert!(refused(&["--path", "vfio-user", "--device", host]).contains("that --path"));
+    let beside = plan(&["--path", "event,vfio-user", "--peer", "qemu", "--filter", "tx/64/b1/"]);
+    assert!(beside.cells.iter().all(|cell| cell.peer.is_none() || cell.path == Path::Event));
+    assert!(beside.notes.iter().any(|note| note.contains("not with qemu over vfio-user")));
+}
+
 /// Figures without a virtual machine must not be taken for others.
 #[test]
 fn without_a_virtual_machine_there_is_one_path() {

@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 
 use paraslot_protocol::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::order::by_name;
 
 use super::{ADDR, OptionInfo, Purpose, SpecError, choose, option, queues, refuse, switch};
 
 /// What a disk's data is kept in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Backend {
     /// A file or block device.
     #[default]
@@ -19,7 +22,7 @@ pub(crate) enum Backend {
 }
 
 /// Who makes a file's system calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Engine {
     /// io_uring.
     IoUring,
@@ -28,7 +31,7 @@ pub(crate) enum Engine {
 }
 
 /// What kind of drive it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Media {
     /// A disk.
     #[default]
@@ -38,9 +41,10 @@ pub(crate) enum Media {
 }
 
 /// A disk with its options. What was not given is `None`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DiskSpec {
     /// Which one.
+    #[serde(with = "by_name")]
     pub(crate) device: Device,
     /// What is behind it.
     pub(crate) backend: Backend,

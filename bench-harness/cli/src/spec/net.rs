@@ -1,11 +1,14 @@
 //! Network adapters.
 
 use paraslot_protocol::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::order::by_name;
 
 use super::{ADDR, OptionInfo, Purpose, SpecError, choose, option, queues, refuse, switch};
 
 /// What an adapter is plugged into.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Backend {
     /// What the workload needs: something that takes frames, sends them, or sends them back.
     #[default]
@@ -15,9 +18,10 @@ pub(super) enum Backend {
 }
 
 /// A network adapter with its options. What was not given is `None`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NetSpec {
     /// Which one.
+    #[serde(with = "by_name")]
     pub(crate) device: Device,
     pub(super) backend: Backend,
     pub(super) ifname: Option<String>,

@@ -5,6 +5,7 @@
 //! receiver takes. What it sends when the receiver has shut its device down is lost on the wire, so it
 //! ends by itself.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -13,10 +14,12 @@ use paraslot_protocol::{Job, NetJob, Phase, Traffic};
 
 use super::{Machine, Marks};
 use crate::bench::built::adapter;
+use crate::bench::remote::Server;
 use crate::bench::{Sample, Setting};
-use crate::network;
+use crate::devices::Shared;
+use crate::network::{self, Opened};
 use crate::plan::Cell;
-use crate::spec::DeviceSpec;
+use crate::spec::{DeviceSpec, NetSpec};
 
 /// Milliseconds for which the sender goes on after the receiver: what the two may be apart, and more.
 const LONGER_MS: u32 = 20;
@@ -57,19 +60,43 @@ pub(super) fn run(setting: &Setting<'_>, cell: &Cell, job: &Job) -> anyhow::Resu
         measure_ms: receive.warm_up_ms.saturating_add(receive.measure_ms).saturating_add(LONGER_MS),
         ..receive
     };
-    let [at_receiver, at_sender] = network::wire(spec)?;
     // Each virtual processor shares its place with the other machine's device, so that a guest and
     // its own device run at the same time.
     let (vcpu, device) = (setting.vcpu_cpu(), setting.device_cpu());
-    let mut receiver =
-        Machine::new(cell.path, vcpu, &setting.threads_on(device), &receive.into(), |_, host| {
-            adapter(spec, network::address(spec), at_receiver, host)
-        })?;
+    let server = setting.server(cell, &[(device, vcpu), (vcpu, device)])?;
+    let result = run_on(setting, cell, spec, &[receive, send], server.as_ref());
+    match server {
+        Some(server) => server.end(result),
+        None => result,
+    }
+}
+
+/// Runs the receiver's job and the sender's, on adapters of `server`'s if there is one.
+fn run_on(
+    setting: &Setting<'_>,
+    cell: &Cell,
+    spec: &NetSpec,
+    [receive, send]: &[NetJob; 2],
+    server: Option<&Arc<Server>>,
+) -> anyhow::Result<Sample> {
+    let ends = match server {
+        Some(_) => [None, None],
+        None => network::wire(spec)?.map(Some),
+    };
+    let machine = |seat, end: Option<Opened>, (device, vcpu), job: &NetJob| {
+        let (threads, shared) = (setting.threads_on(device), setting.shared_memory);
+        let job = Job::Net(*job);
+        Machine::new(cell.path, shared, vcpu, &threads, &job, |vm, host| match (server, end) {
+            (Some(server), _) => server.plug(seat, vm.handle(), host),
+            (None, Some(end)) => adapter::<Shared, _>(spec, end, host),
+            (None, None) => bail!("a wire has two ends"),
+        })
+    };
+    let (vcpu, device) = (setting.vcpu_cpu(), setting.device_cpu());
+    let [at_receiver, at_sender] = ends;
+    let mut receiver = machine(0, at_receiver, (device, vcpu), receive)?;
     // It has the same address, as the guest sends to its own: what comes back has to pass its filter.
-    let mut sender =
-        Machine::new(cell.path, device, &setting.threads_on(vcpu), &send.into(), |_, host| {
-            adapter(spec, network::address(spec), at_sender, host)
-        })?;
+    let mut sender = machine(1, at_sender, (vcpu, device), send)?;
 
     let mut marks = Marks::new(vec![receiver.watch.clone(), sender.watch.clone()]);
     let (meeting, other) = Meeting::new();
