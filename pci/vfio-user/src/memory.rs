@@ -102,6 +102,9 @@ pub struct ClientMemory {
     memory: GuestMemoryMmap<Written>,
     /// By address.
     mapped: Vec<Mapped>,
+    /// All of it can be read and written, as a VMM's own memory can: then there is nothing to look up, for each
+    /// access to a ring.
+    unrestricted: bool,
 }
 
 impl ClientMemory {
@@ -116,10 +119,17 @@ impl ClientMemory {
         } else {
             GuestMemoryMmap::from_regions(regions).map_err(|_| DmaError::Exists)?
         };
-        Ok(Self { memory, mapped })
+        let unrestricted = mapped.iter().all(|one| one.range.readable && one.range.writable);
+        Ok(Self { memory, mapped, unrestricted })
     }
 
+    /// Whether nothing that is mapped there forbids it. Where nothing is mapped, `memory` has nothing either.
+    #[inline]
     fn allows(&self, address: GuestAddress, count: usize, access: Permissions) -> bool {
+        self.unrestricted || self.permit(address, count, access)
+    }
+
+    fn permit(&self, address: GuestAddress, count: usize, access: Permissions) -> bool {
         let end = address.0.saturating_add(count as u64);
         let first = self.mapped.partition_point(|one| one.range.end() <= address.0);
         let touched = self.mapped.iter().skip(first).take_while(|one| one.range.address < end);
@@ -136,6 +146,7 @@ impl GuestMemory for ClientMemory {
             && GuestMemory::check_range(&self.memory, addr, count, access)
     }
 
+    #[inline]
     fn get_slices<'a>(
         &'a self,
         addr: GuestAddress,
@@ -159,7 +170,8 @@ pub(crate) struct Shared {
 impl Shared {
     /// No memory.
     pub(crate) fn new() -> Self {
-        let none = ClientMemory { memory: GuestMemoryMmap::new(), mapped: Vec::new() };
+        let none =
+            ClientMemory { memory: GuestMemoryMmap::new(), mapped: Vec::new(), unrestricted: true };
         Self { space: GuestMemoryAtomic::new(none), log: Mutex::default() }
     }
 
