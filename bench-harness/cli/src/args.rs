@@ -33,6 +33,11 @@ pub(crate) enum Command {
     /// The guest ends the program: status 0 when it powers off or Ctrl-A x stops it, 1 if something
     /// fails. On a terminal Ctrl-A is the key for what the guest is not to get, and Ctrl-A h shows what
     /// there is. SIGTERM, SIGINT and SIGHUP press the power button, and stop the guest the second time.
+    ///
+    /// SIGUSR2 saves the guest to --snapshot's directory, in the middle of whatever it does, and ends the
+    /// program with status 0. With --restore and the same devices it goes on from there: in the same
+    /// second, as far as it can tell. A disk's data is not in a snapshot but in its image, which is not to
+    /// change in between. A guest that has functions of the host's cannot be saved.
     Boot(BootArgs),
     /// Serve devices to other monitors over vfio-user: Cloud Hypervisor, QEMU from 10.1, and any that
     /// speak it.
@@ -64,9 +69,10 @@ pub(crate) enum PathName {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BootArgs {
-    /// The kernel: a bzImage, or an ELF vmlinux.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) kernel: PathBuf,
+    /// The kernel: a bzImage, or an ELF vmlinux. With --restore it is for when the guest reboots, which
+    /// ends the program otherwise.
+    #[arg(long, value_name = "FILE", required_unless_present = "restore")]
+    pub(crate) kernel: Option<PathBuf>,
     /// The initial RAM disk.
     #[arg(long, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,
@@ -85,6 +91,14 @@ pub(crate) struct BootArgs {
     /// End, with status 0, when the guest reboots.
     #[arg(long)]
     pub(crate) no_reboot: bool,
+    /// Where SIGUSR2, or Ctrl-A s, saves the guest. The directory is made if need be, and must not have
+    /// a snapshot yet.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) snapshot: Option<PathBuf>,
+    /// Go on from a snapshot rather than boot: with its memory and processors, and --device as it was
+    /// given then.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["memory", "cpus"])]
+    pub(crate) restore: Option<PathBuf>,
     /// A device, like `virtio-blk,path=disk.img` or `vfio,host=0000:00:05.0`; see `paraslot list`. Each
     /// is at the next free place on the bus, 00:01.0 first, or at addr=.
     #[arg(long, value_name = "SPEC")]
@@ -333,6 +347,13 @@ mod tests {
         assert_eq!((boot.append.as_str(), boot.cpus, boot.no_reboot), ("console=ttyS0", 1, false));
         assert_eq!((boot.memory, boot.path, boot.initrd), (512 << 20, PathName::Event, None));
         assert!(parse(&["boot"]).is_err());
+        let Some(Command::Boot(boot)) = parse(&["boot", "--restore", "d"]).unwrap().command else {
+            panic!("not boot")
+        };
+        assert_eq!((boot.kernel, boot.restore), (None, Some("d".into())));
+        for told in ["--memory", "--cpus"] {
+            assert!(parse(&["boot", "--restore", "d", told, "16"]).is_err(), "{told}");
+        }
     }
 
     #[test]

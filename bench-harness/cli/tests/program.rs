@@ -98,6 +98,8 @@ fn what_makes_no_sense_is_refused_in_a_line() {
     boot(&["--device", "ahci"], "needs path=FILE");
     boot(&["--device", "e1000,addr=20"], "from 1 to 1f");
     boot(&["--device", "e1000,addr=3", "--device", "vmxnet3,addr=3"], "addr=3 is given twice");
+    let saved = "functions of the host's cannot be saved";
+    boot(&["--snapshot", "there", "--device", "vfio,host=ffff:ff:1f.7"], saved);
     let function = "vfio,host=ffff:ff:1f.7";
     boot(&["--device", function, "--device", function], "is given twice");
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "nothing was made");
@@ -130,6 +132,8 @@ fn what_cannot_be_booted_is_refused_in_a_line() {
         refused(place.path(), &[&["boot"], arguments].concat(), 1, words);
     };
     refused(&["--kernel", "missing"], "cannot read the kernel missing");
+    refused(&["--restore", "missing"], "cannot restore the guest: missing/state.json");
+    refused(&["--kernel", "disk.img", "--snapshot", "disk.img"], "cannot save a guest: disk.img");
     refused(&["--kernel", "disk.img", "--initrd", "missing"], "cannot read the initial RAM disk");
     let disk = |spec| ["--kernel", "disk.img", "--device", spec];
     refused(&disk("virtio-blk,path=missing.img"), "missing.img");

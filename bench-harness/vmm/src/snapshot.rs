@@ -186,6 +186,15 @@ impl Snapshot {
         Ok(Self { state: parse(&text)?, directory: directory.to_owned() })
     }
 
+    /// Makes a directory for a snapshot, if need be: so that whoever saves a machine later knows now that
+    /// it can be written to.
+    ///
+    /// # Errors
+    /// When it cannot be made, or has a snapshot.
+    pub fn prepare(directory: &Path) -> Result<(), SnapshotError> {
+        prepare(directory)
+    }
+
     /// Bytes of memory that the machine had.
     pub fn memory_bytes(&self) -> u64 {
         self.state.memory_bytes

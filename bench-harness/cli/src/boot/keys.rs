@@ -9,6 +9,7 @@ pub(super) const HELP: &str = "\
 Ctrl-A h       this help\r
 Ctrl-A x       stop the guest at once, and end\r
 Ctrl-A p       press the guest's power button\r
+Ctrl-A s       save the guest to --snapshot's directory, and end\r
 Ctrl-A Ctrl-A  Ctrl-A for the guest\r
 ";
 
@@ -21,6 +22,8 @@ pub(super) enum Action<'a> {
     Power,
     /// Stop the guest.
     Stop,
+    /// Save it.
+    Save,
     /// Show the keys.
     Help,
 }
@@ -42,6 +45,7 @@ impl Keys {
                 match first {
                     b'x' => act(Action::Stop),
                     b'p' => act(Action::Power),
+                    b's' => act(Action::Save),
                     b'h' | b'?' => act(Action::Help),
                     &PREFIX => act(Action::Type(&[PREFIX])),
                     _ => {}
@@ -88,7 +92,7 @@ mod tests {
     #[test]
     fn what_follows_the_prefix_is_not_for_the_guest() {
         assert_eq!(done(&[b"a\x01xb"]), ["a", "Stop", "b"]);
-        assert_eq!(done(&[b"\x01p\x01h\x01?"]), ["Power", "Help", "Help"]);
+        assert_eq!(done(&[b"\x01p\x01h\x01?\x01s"]), ["Power", "Help", "Help", "Save"]);
         assert_eq!(done(&[b"a\x01\x01b"]), ["a", "\x01", "b"]);
         assert_eq!(done(&[b"a\x01zb"]), ["a", "b"]);
     }

@@ -17,8 +17,12 @@ pub(super) struct Remote(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     machine: Option<LinuxHandle>,
-    /// Signals that came.
+    /// Signals that came and ask for the end.
     signals: u32,
+    /// There is somewhere to save it.
+    can_save: bool,
+    /// It is to be saved, and was stopped for that alone.
+    save: bool,
 }
 
 /// The machine's time with somebody at its console.
@@ -35,11 +39,16 @@ impl Remote {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// One to a machine that can be saved, or not.
+    pub(super) fn new(can_save: bool) -> Self {
+        Self(Arc::new(Mutex::new(State { can_save, ..State::default() })))
+    }
+
     /// Lets this be a way to a machine until what is returned goes. If a signal came before there was
     /// one, it is stopped.
     pub(super) fn attach(&self, machine: LinuxHandle) -> Attached {
         let mut state = self.lock();
-        if state.signals > 0 {
+        if state.signals > 0 || state.save {
             machine.stop();
         }
         state.machine = Some(machine);
@@ -64,6 +73,33 @@ impl Remote {
             drop(state);
             say("! power button pressed; another signal stops the guest\r\n");
         } else {
+            machine.stop();
+            state.save = false;
+        }
+    }
+
+    /// The machine is to be saved.
+    pub(super) fn save(&self) {
+        let mut state = self.lock();
+        if !state.can_save {
+            drop(state);
+            return say("! there is no --snapshot to save the guest to\r\n");
+        }
+        state.save = true;
+        if let Some(machine) = &state.machine {
+            machine.stop();
+        }
+    }
+
+    /// Whether the machine was stopped to be saved; not asked for any more afterwards.
+    pub(super) fn take_save(&self) -> bool {
+        std::mem::take(&mut self.lock().save)
+    }
+
+    fn stop(&self) {
+        let mut state = self.lock();
+        state.save = false;
+        if let Some(machine) = &state.machine {
             machine.stop();
         }
     }
@@ -96,7 +132,8 @@ impl Remote {
         match action {
             Action::Type(text) => self.with(|machine| machine.input(text)),
             Action::Power => self.with(LinuxHandle::power_button),
-            Action::Stop => self.with(LinuxHandle::stop),
+            Action::Stop => self.stop(),
+            Action::Save => self.save(),
             Action::Help => say(HELP),
         }
     }
@@ -120,7 +157,7 @@ fn read_all(input: &mut dyn Read, mut take: impl FnMut(&[u8])) {
 }
 
 /// Writes to the standard error, which may be gone.
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
@@ -164,5 +201,20 @@ mod tests {
         assert!(!remote.was_signalled());
         remote.signal();
         assert!(remote.was_signalled());
+    }
+
+    #[test]
+    fn what_is_to_be_saved_is_not_when_it_is_to_end() {
+        let remote = Remote::new(true);
+        assert!(!remote.take_save());
+        remote.act(Action::Save);
+        assert!(remote.take_save() && !remote.take_save());
+        remote.save();
+        remote.act(Action::Stop);
+        assert!(!remote.take_save());
+        // Without a place for it, it is not.
+        let remote = Remote::new(false);
+        remote.save();
+        assert!(!remote.take_save());
     }
 }

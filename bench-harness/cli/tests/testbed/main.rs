@@ -8,6 +8,7 @@
 mod boot;
 mod linux;
 mod passthrough;
+mod snapshot;
 
 use std::ffi::OsString;
 use std::path::Path;
