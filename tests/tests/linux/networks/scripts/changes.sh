@@ -16,6 +16,8 @@ unloaded() {
     if pgrep -f "peer flood" > /dev/null; then fail "there is still a flood"; fi
     ask calm
     [ "$answer" = right ] || fail "the test could not send: $answer"
+    # What comes after this has the host ask where the guest is.
+    ask "ip neigh flush dev DEV nud permanent"
 }
 gone() { ! interface_in "$slot" > /dev/null; }
 # It is there again, and right.
