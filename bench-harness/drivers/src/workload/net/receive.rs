@@ -37,7 +37,7 @@ impl<P: Platform, N: Nic> Run<'_, P, N> {
             }
             if arrived < limit {
                 if looked {
-                    self.watch.nothing_left(self.platform, self.nic)?;
+                    self.watch.nothing_left(self.nic)?;
                 }
                 if arrived == 0 {
                     self.watch.wait(self.platform, self.nic, false);

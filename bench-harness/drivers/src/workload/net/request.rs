@@ -178,7 +178,7 @@ impl<P: Platform, N: Nic> Run<'_, P, N> {
                 });
             }
             if looked && arrived < BUDGET {
-                self.watch.nothing_left(self.platform, self.nic)?;
+                self.watch.nothing_left(self.nic)?;
             }
             if requests.count > 0 && now.wrapping_sub(answered_at) > stuck {
                 return Err(Failure::Stuck);

@@ -55,7 +55,7 @@ impl<P: Platform, N: Nic> Run<'_, P, N> {
                 return Err(Failure::Stuck);
             }
             if looked && arrived < limit {
-                self.watch.nothing_left(self.platform, self.nic)?;
+                self.watch.nothing_left(self.nic)?;
             }
             if arrived == 0 {
                 self.watch.wait(self.platform, self.nic, limit == 0);

@@ -8,6 +8,7 @@ use paraslot_protocol::traffic::{self, Flow};
 use paraslot_protocol::{Completion as Mode, Device, JobError, NetJob, Outcome, Phase, Traffic};
 
 use super::super::{Failure, run_on_nic};
+use super::watch::Watch;
 use crate::{Known, Offers};
 use adapter::{Adapter, Config, Fault, GOOD, MAC, Machine, PEER, complete, frame};
 
@@ -494,4 +495,19 @@ fn what_does_not_fit_is_refused() {
     }
     let ran = run_with(GOOD, NetJob { batch: 0, ..JOB });
     assert_eq!(ran.result, Err(Failure::Job(JobError::Invalid("batch"))));
+}
+
+// Of several vectors one is masked while it is handled, and at the start none is: an interrupt of another comes
+// between the last look and the wait, and tells of what that has not seen.
+#[test]
+fn an_interrupt_behind_the_last_look_is_not_slept_through() {
+    let machine = Machine::new(GOOD, &JOB);
+    let mut nic = Adapter::new(&machine);
+    let mut watch = Watch::new(&mut nic, true).unwrap();
+    assert!(watch.may_look(&machine, &mut nic).unwrap());
+    machine.fake.interrupts.set(1);
+    watch.nothing_left(&mut nic).unwrap();
+    assert!(watch.may_look(&machine, &mut nic).unwrap(), "there is something");
+    watch.nothing_left(&mut nic).unwrap();
+    assert!(!watch.may_look(&machine, &mut nic).unwrap(), "it was seen to");
 }

@@ -82,7 +82,7 @@ impl<P: Platform, N: Nic> Run<'_, P, N> {
                 return Err(Failure::Stuck);
             }
             if looked {
-                self.watch.nothing_left(self.platform, self.nic)?;
+                self.watch.nothing_left(self.nic)?;
             }
             self.watch.wait(self.platform, self.nic, time && left > 0);
         }

@@ -12,7 +12,7 @@ pub(super) struct Watch {
     interrupts: bool,
     /// Whether the next look must wait for one.
     armed: bool,
-    /// Interrupts taken, as last seen.
+    /// Interrupts taken before the last look.
     taken: u64,
 }
 
@@ -31,26 +31,25 @@ impl Watch {
         platform: &P,
         nic: &mut N,
     ) -> Result<bool, Error> {
+        if !self.interrupts {
+            return Ok(true);
+        }
+        // Before the look: not all interrupts are masked while one is handled, and one that comes after the look
+        // tells of something that it has not seen.
+        let taken = platform.interrupts_taken(nic.interrupt());
         if self.armed {
-            let taken = platform.interrupts_taken(nic.interrupt());
             if taken == self.taken {
                 return Ok(false);
             }
-            self.taken = taken;
             self.armed = !nic.begin()?;
         }
+        self.taken = taken;
         Ok(!self.armed)
     }
 
     /// A look has left nothing behind.
-    pub(super) fn nothing_left<P: Platform, N: Nic>(
-        &mut self,
-        platform: &P,
-        nic: &mut N,
-    ) -> Result<(), Error> {
+    pub(super) fn nothing_left<N: Nic>(&mut self, nic: &mut N) -> Result<(), Error> {
         if self.interrupts && !self.armed {
-            // Before they are allowed, or one that comes at once would be missed.
-            self.taken = platform.interrupts_taken(nic.interrupt());
             self.armed = !nic.end()?;
         }
         Ok(())
