@@ -161,7 +161,15 @@ fn run<A: Ends>(seed: u64, ending: Ending) {
         }
         Ending::Drop => {
             let Bench { device, .. } = guest.into_bench();
+            if patient && A::IMPATIENT {
+                // As above: it waits, each look a millisecond.
+                watch.hold.release_every(u32::try_from(1 + random.below(3)).expect("small"));
+            }
             drop(device);
+            watch.hold.release_every(0);
+            if patient && A::IMPATIENT {
+                assert_eq!(watch.hold.in_flight(), 0, "{}: it does not wait", watch.what);
+            }
             watch.only_data(&data_of(&pending));
             watch.until(&mut random, || watch.executor.is_empty());
             return watch.quiet();
