@@ -245,9 +245,10 @@ fn check<P: Part>(job: impl Into<Job> + Copy, step: usize, part: P) {
     };
     // The job takes about so many. Those while it runs are few, and among the last.
     let all = well(one(u64::MAX));
-    let places = (1..all - LAST).step_by(step).chain(all - LAST..all);
-    let deaths = places.filter(|accesses| one(*accesses).1 == 0).count();
-    assert!(deaths >= 15, "{deaths} of {all}");
+    let places: Vec<u64> = (1..all - LAST).step_by(step).chain(all - LAST..all).collect();
+    let deaths = places.iter().filter(|accesses| one(**accesses).1 == 0).count();
+    // A job that has fewer accesses, by chance of its threads, is over before its client would have died.
+    assert!(deaths >= places.len() / 2, "{deaths} of {}, {all} accesses", places.len());
     well(one(u64::MAX));
 }
 
