@@ -133,6 +133,7 @@ mod gate;
 mod host_bridge;
 mod interrupts;
 mod msix;
+mod picture;
 mod registers;
 mod root;
 mod state;
@@ -148,6 +149,7 @@ pub use device::{
 };
 pub use host_bridge::HostBridge;
 pub use interrupts::Interrupts;
+pub use picture::{Capability, ListFault, Picture, walk};
 pub use root::{BarObserver, Bdf, PlugError, RootBus, SharedDevice};
 pub use state::ConfigState;
 

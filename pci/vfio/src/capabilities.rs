@@ -2,17 +2,13 @@
 
 use std::ops::Range;
 
-use paraslot_pci::MsixLayout;
-use paraslot_spec::pci::{
-    Status, VENDOR_RED_HAT_QUMRANET, capability, express, header, msi, msix, pm,
-};
+use paraslot_pci::{MsixLayout, walk};
+use paraslot_spec::pci::{VENDOR_RED_HAT_QUMRANET, capability, express, header, msi, msix, pm};
 
 /// Conventional configuration space.
 pub(crate) const CONFIG_LEN: usize = 256;
 /// What a capability has at least: its ID, and the pointer to the next.
 const LEAST: u16 = 2;
-/// Capabilities that fit behind the header: it takes no more steps to walk them.
-const MOST: usize = (CONFIG_LEN - 0x40) / 4;
 
 /// Length of a version 1 PCI Express capability of an endpoint, up to the link registers (7.8 of PCI
 /// Express Base 1.1).
@@ -87,7 +83,7 @@ pub(crate) fn parse(config: &[u8; CONFIG_LEN], reset: bool) -> Result<Vec<Capabi
     let (mut kept, mut ids) = (Vec::<Capability>::new(), Vec::new());
     let mut taken: Vec<(u16, u16)> = Vec::new();
     let mut small_msi = None;
-    for at in walk(config)? {
+    for at in walk(config).map_err(|(_, fault)| format!("its {fault}"))? {
         let bytes = config.get(usize::from(at)..).unwrap_or_default();
         let id = byte(bytes, 0);
         let (len, kind) = read(config, bytes, id, reset);
@@ -120,31 +116,6 @@ pub(crate) fn parse(config: &[u8; CONFIG_LEN], reset: bool) -> Result<Vec<Capabi
         }
     }
     Ok(kept)
-}
-
-/// The offsets of the capabilities. Pointers lead anywhere, to each other as well.
-fn walk(config: &[u8; CONFIG_LEN]) -> Result<Vec<u16>, String> {
-    let mut list = Vec::new();
-    let [present, _] = Status::CAPABILITIES.bits().to_le_bytes();
-    if byte(config, header::STATUS) & present == 0 {
-        return Ok(list);
-    }
-    let mut pointer = byte(config, header::CAPABILITIES);
-    loop {
-        // The two low bits are reserved (6.7).
-        let at = u16::from(pointer & !3);
-        if at == 0 {
-            return Ok(list);
-        }
-        if at < header::END {
-            return Err(format!("its capability list leads into the header, to {at:#x}"));
-        }
-        if list.contains(&at) || list.len() >= MOST {
-            return Err(format!("its capability list does not end: it comes back to {at:#x}"));
-        }
-        list.push(at);
-        pointer = byte(config, at.saturating_add(1));
-    }
 }
 
 /// The bytes that a capability takes of the function's own registers, as far as that is known, and what
