@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use paraslot_vfio::HostAddress;
+
 use crate::spec::{Plugged, Request, Served};
 
 /// Compares paravirtual and emulated PCI devices inside a KVM guest.
@@ -46,6 +48,13 @@ pub(crate) enum Command {
     /// end it: what is in flight is waited for, and images are flushed. SIGUSR1 shows what has been served.
     /// Once everything is open, the process can reach nothing else.
     Serve(ServeArgs),
+    /// Show what there is to know of a device before choosing it: who has drivers, what it can do and what
+    /// it costs, its registers, how to attach it, and when another is the better choice. Without a DEVICE,
+    /// all of them in a few lines.
+    Catalogue(CatalogueArgs),
+    /// Show this machine's own PCI functions in the catalogue's terms: what each is, whether it is
+    /// paravirtual, emulated or real, its capabilities, and whether a guest could be given it.
+    Inspect(InspectArgs),
     /// Serve what `run` orders over its standard input: its own processes are these.
     #[command(hide = true)]
     ServeRun,
@@ -56,6 +65,43 @@ pub(crate) struct DoctorArgs {
     /// Show all of the host's PCI functions, not only those that could be passed through.
     #[arg(long, short)]
     pub(crate) verbose: bool,
+}
+
+/// In what form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For a terminal.
+    Table,
+    /// For programs.
+    Json,
+    /// For documents; of all devices with --out, a page for each in that directory.
+    Markdown,
+    /// A page of its own, with a search and all devices side by side.
+    Html,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CatalogueArgs {
+    /// One device, like `virtio-blk`.
+    pub(crate) device: Option<String>,
+    /// In what form to show it.
+    #[arg(long, default_value = "table")]
+    pub(crate) format: Format,
+    /// Write it there rather than to the standard output.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) out: Option<PathBuf>,
+    /// Show what the catalogue would keep of a record of measurements, to be put beside its code.
+    #[arg(long, value_name = "RECORD", hide = true, conflicts_with_all = ["device", "out"])]
+    pub(crate) costs: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// One function, like `0000:00:05.0` or `00:05.0`: everything of it.
+    pub(crate) function: Option<HostAddress>,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// How a guest reaches its devices.

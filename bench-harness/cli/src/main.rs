@@ -8,6 +8,7 @@ mod args;
 mod backing;
 mod bench;
 mod boot;
+mod catalogue;
 mod collect;
 mod counted;
 mod devices;
@@ -16,6 +17,7 @@ mod error;
 mod hardware;
 mod identity;
 mod image;
+mod inspect;
 mod list;
 mod machine;
 mod network;
@@ -54,6 +56,8 @@ fn main() -> ExitCode {
         }
         Command::Boot(arguments) => boot::boot(&arguments),
         Command::Serve(arguments) => serve::serve(&arguments),
+        Command::Catalogue(arguments) => catalogue::catalogue(&arguments),
+        Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::ServeRun => serve::ordered::serve(),
         Command::Doctor(arguments) => {
             let report = doctor::Report::look(arguments.verbose);
