@@ -18,6 +18,7 @@ use vm_device::bus::{MmioAddress, MmioRange, PioAddress, PioRange};
 use vm_device::device_manager::{IoManager, MmioManager, PioManager};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::snapshot::SnapshotError;
 use crate::sys::{self, IoEvent, Slot};
 use crate::{Path, VmError, boot};
 
@@ -153,6 +154,10 @@ struct Places {
     /// Memory slots that may be used for windows.
     slots: RangeInclusive<u32>,
     free_slots: Vec<u32>,
+    /// The functions stand still; one that comes meanwhile does as well.
+    paused: bool,
+    /// Pages of functions that are gone, which KVM did not let go of.
+    kept: Vec<Window>,
 }
 
 impl Bus {
@@ -166,6 +171,8 @@ impl Bus {
             placed: BTreeMap::new(),
             slots: first_slot..=u32::from(u16::MAX),
             free_slots: Vec::new(),
+            paused: false,
+            kept: Vec::new(),
         };
         let io = RwLock::new(IoManager::new());
         let bus = Self { vm, path, io, root, changes, places: Mutex::new(places) };
@@ -205,19 +212,36 @@ impl Bus {
         {
             // Held so that no vCPU carries out the function's first changes before it is known.
             let mut places = self.places();
+            if places.paused {
+                let paused = state::lock(&device).pause();
+                paused.map_err(|error| SnapshotError::Function { bdf, error })?;
+            }
             self.root.plug(bdf, device)?;
             places.functions.insert(bdf, function);
         }
         self.settle()
     }
 
-    /// Takes a function out.
+    /// Takes a function out, and has it stand still. The guest reaches it by nothing any more, nor is any
+    /// access of a vCPU's to it under way.
     pub(crate) fn unplug(&self, bdf: Bdf) -> Result<Option<SharedDevice>, VmError> {
-        let mut places = self.places();
-        let device = self.root.unplug(bdf);
-        self.settle_in(&mut places)?;
-        places.functions.remove(&bdf);
-        Ok(device)
+        let device = {
+            let mut places = self.places();
+            let Some(device) = self.root.unplug(bdf) else { return Ok(None) };
+            let settled = self.settle_in(&mut places);
+            let function = places.functions.remove(&bdf);
+            if settled.is_err() {
+                // The guest may still see them, so they stay as long as the machine.
+                places.kept.extend(function.into_iter().flat_map(|function| function.windows));
+            }
+            settled?;
+            device
+        };
+        // Whoever had found it before holds the buses until the access is over.
+        drop(self.io_mut());
+        // It fails if a backend holds on to a request. To drop it silences it all the same.
+        let _ = state::lock(&device).pause();
+        Ok(Some(device))
     }
 
     /// Resets all functions.
@@ -373,14 +397,18 @@ impl Bus {
         } else {
             self.io_mut().deregister_mmio(MmioAddress(placed.state.address));
         }
+        let mut result = Ok(());
         for event in placed.events {
-            sys::io_event(&self.vm, event, false).map_err(VmError::kvm("unwatch a doorbell"))?;
+            let unwatched = sys::io_event(&self.vm, event, false);
+            result = result.and(unwatched.map_err(VmError::kvm("unwatch a doorbell")));
         }
         for slot in placed.slots {
-            sys::unmap(&self.vm, slot).map_err(VmError::kvm("unmap a register window"))?;
-            places.free_slots.push(slot.number);
+            match sys::unmap(&self.vm, slot).map_err(VmError::kvm("unmap a register window")) {
+                Ok(()) => places.free_slots.push(slot.number),
+                Err(error) => result = result.and(Err(error)),
+            }
         }
-        Ok(())
+        result
     }
 }
 
@@ -394,7 +422,9 @@ impl Drop for Bus {
     fn drop(&mut self) {
         // A machine's descriptor may outlive its bus (devices hold it for their interrupts), but
         // what is mapped into it here must not.
-        for placed in self.places().placed.values() {
+        let mut places = self.places();
+        std::mem::forget(std::mem::take(&mut places.kept));
+        for placed in places.placed.values() {
             for slot in &placed.slots {
                 let _ = sys::unmap(&self.vm, *slot);
             }

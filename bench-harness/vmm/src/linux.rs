@@ -80,8 +80,11 @@ pub const LINUX_CPUS_MAX: u8 = 254;
 /// (hardware-reduced, with reset, power off and a power button). There is no firmware, no real-time clock,
 /// no keyboard and no display. INTA# of device `d` is pin `20 + d % 4` of the I/O APIC.
 ///
-/// Functions can be plugged in and out while it runs, as behind a hot-plug bridge without a controller:
-/// the guest looks when it is told to (`/sys/bus/pci/rescan`).
+/// Functions can be plugged in and out while it runs ([`LinuxHandle::plug`], [`LinuxHandle::unplug`]). There is
+/// no hot-plug controller that would tell the guest: somebody in it has it let go of a function before that is
+/// taken out (`echo 1 > /sys/bus/pci/devices/0000:00:05.0/remove`), and look for one that has come
+/// (`echo 1 > /sys/bus/pci/rescan`). A function can be taken out without asking, too. Then it reads as ones, as
+/// hardware does that was pulled; what its driver makes of that is the driver's affair.
 ///
 /// ```no_run
 /// # use std::path::Path;
@@ -104,7 +107,6 @@ pub struct LinuxVm {
     // Dropped in this order: KVM lets go of memory before this process does.
     cpus: Vec<Vcpu>,
     chips: ChipState,
-    interrupts: Arc<Interrupts>,
     faults: Arc<Faults>,
     vcpu_cpus: Vec<usize>,
     pci64: (u64, u64),
@@ -129,6 +131,7 @@ struct Shared {
     events: Arc<Events>,
     exits: Vec<ExitCounts>,
     ending: Ending,
+    interrupts: Arc<Interrupts>,
     vm: Arc<VmFd>,
     memory: Arc<GuestMemoryMmap>,
 }
@@ -185,7 +188,8 @@ impl LinuxVm {
         let chips = ChipState::save(&vm)?;
         let pci64 = pci64_window(&kvm, &memory)?;
         let ending = Ending::default();
-        let shared = Arc::new(Shared { bus, serial, power, events, exits, ending, vm, memory });
+        let shared = Shared { bus, serial, power, events, exits, ending, interrupts, vm, memory };
+        let shared = Arc::new(shared);
         let weak = Arc::downgrade(&shared);
         faults.on_fault(Box::new(move || {
             // The guest waits for what has failed, perhaps for ever. The run ends with the fault.
@@ -195,7 +199,7 @@ impl LinuxVm {
         }));
         let vcpu_cpus = config.vcpu_cpus.clone();
         let paused = false;
-        Ok(Self { cpus, chips, interrupts, faults, vcpu_cpus, pci64, shared, leaves, paused })
+        Ok(Self { cpus, chips, faults, vcpu_cpus, pci64, shared, leaves, paused })
     }
 
     /// The guest's memory.
@@ -205,12 +209,7 @@ impl LinuxVm {
 
     /// What a device that is going to be plugged in at `bdf` gets.
     pub fn host(&self, bdf: Bdf, executor: Arc<dyn Executor>) -> Host<Arc<GuestMemoryMmap>> {
-        Host {
-            memory: self.shared.memory.clone(),
-            msi: self.interrupts.messages(),
-            intx: self.interrupts.pin(bdf),
-            executor,
-        }
+        self.shared.host(bdf, executor)
     }
 
     /// Plugs a function in.
@@ -379,6 +378,17 @@ fn pci64_window(kvm: &Kvm, memory: &GuestMemoryMmap) -> Result<(u64, u64), VmErr
     }
 }
 
+impl Shared {
+    fn host(&self, bdf: Bdf, executor: Arc<dyn Executor>) -> Host<Arc<GuestMemoryMmap>> {
+        Host {
+            memory: self.memory.clone(),
+            msi: self.interrupts.messages(),
+            intx: self.interrupts.pin(bdf),
+            executor,
+        }
+    }
+}
+
 impl LinuxHandle {
     /// Types into the serial console.
     pub fn input(&self, bytes: &[u8]) {
@@ -396,7 +406,13 @@ impl LinuxHandle {
         self.0.ending.set(Ok(LinuxEnd::Stopped));
     }
 
-    /// Plugs a function in.
+    /// What a device that is going to be plugged in at `bdf` gets.
+    pub fn host(&self, bdf: Bdf, executor: Arc<dyn Executor>) -> Host<Arc<GuestMemoryMmap>> {
+        self.0.host(bdf, executor)
+    }
+
+    /// Plugs a function in. The guest finds it when it looks, which is when somebody has it do so. While the
+    /// machine stands still to be saved, so does the function.
     ///
     /// # Errors
     /// As [`LinuxVm::plug`].
@@ -404,10 +420,17 @@ impl LinuxHandle {
         self.0.bus.plug(bdf, device)
     }
 
-    /// Takes a function out, and returns it. The guest finds that it is gone.
+    /// Takes a function out and returns it; `None` if there is none. The guest may be using it.
+    ///
+    /// When this returns its registers read as ones and are written in vain, KVM has none of its doorbells and
+    /// mapped registers, and no vCPU is in the middle of an access to it. It is paused: it touches no memory
+    /// and raises no interrupt, unless a backend holds on to one of its requests. Waits for that, for as long
+    /// as [`pause`](paraslot_pci::PciDevice::pause) does. To drop it ends its workers (and waits for their
+    /// threads, if they are its executor's alone) and gives back its interrupts; to plug it in again, here or elsewhere, takes a
+    /// [`resume`](paraslot_pci::PciDevice::resume) first.
     ///
     /// # Errors
-    /// When KVM does not let go of its doorbells.
+    /// When KVM does not let go of its doorbells or its mapped registers. It is gone all the same.
     pub fn unplug(&self, bdf: Bdf) -> Result<Option<SharedDevice>, VmError> {
         self.0.bus.unplug(bdf)
     }

@@ -202,7 +202,8 @@ impl Vm {
 
     /// A way to this machine while it runs.
     pub fn handle(&self) -> VmHandle {
-        VmHandle(self.suspension.clone())
+        let bus = self.vcpu.as_ref().map(|vcpu| Arc::downgrade(&vcpu.cpu.bus));
+        VmHandle { suspension: self.suspension.clone(), bus: bus.unwrap_or_default() }
     }
 
     /// Runs the guest until it writes its exit port, for `limit` at most.

@@ -3,12 +3,11 @@
 mod common;
 
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use common::device::{TestDevice, at};
 use common::kernel::{APIC_SPURIOUS, BUTTON, IO_APIC_DATA, IO_APIC_SELECT, Kernel, Screen};
 use common::{LIMIT, kvm};
 use paraslot_device::{ManualExecutor, MsiMessage};
@@ -221,57 +220,6 @@ fn a_reset_forgets_what_the_guest_has_set() {
     let said = screen.take();
     let (again, status) = said.split_at(12);
     assert_eq!((&again[..9], status[0] & 1), (&before[..9], 0));
-}
-
-#[test]
-fn functions_come_and_go_while_it_runs() {
-    if !kvm() {
-        return;
-    }
-    const SLOT: u32 = 3;
-    let identity = || Kernel::new().read32(0xe000_0000 + (SLOT << 15));
-    let (mut vm, screen) = machine(1, Path::Event);
-    let (bdf, handle) = (Bdf::root(3), vm.handle());
-    let (device, _) = TestDevice::new(&vm.host(bdf, Arc::new(ManualExecutor::new())));
-    handle.plug(bdf, Arc::new(Mutex::new(device))).unwrap();
-    assert!(matches!(
-        handle.plug(bdf, handle.unplug(Bdf::root(0)).unwrap().unwrap()),
-        Err(VmError::Plug(_))
-    ));
-    run(&mut vm, identity().say_read().power_off());
-    assert_eq!(screen.take(), 0x5678_1234_u32.to_le_bytes());
-    assert!(handle.unplug(bdf).unwrap().is_some());
-    assert!(handle.unplug(bdf).unwrap().is_none());
-    run(&mut vm, identity().say_read().power_off());
-    assert_eq!(screen.take(), [0xff; 4]);
-}
-
-#[test]
-fn a_bar_s_window_goes_with_its_function() {
-    if !kvm() {
-        return;
-    }
-    const BAR: u32 = 0xd000_0000;
-    const CONFIG: u32 = 0xe000_0000 + (3 << 15);
-    let (mut vm, screen) = machine(1, Path::Event);
-    let bdf = Bdf::root(3);
-    let (device, _) = TestDevice::new(&vm.host(bdf, Arc::new(ManualExecutor::new())));
-    vm.plug(bdf, Arc::new(Mutex::new(device))).unwrap();
-    let look = |kernel: Kernel| kernel.read32(BAR + at::WINDOW).say_read();
-    let kernel = Kernel::new().write32(CONFIG + 0x10, BAR).write32(CONFIG + 4, 2);
-    run(&mut vm, look(kernel.write32(BAR + at::WINDOW, 41)).power_off());
-    assert_eq!(screen.take(), 42_u32.to_le_bytes());
-    let device = vm.handle().unplug(bdf).unwrap().unwrap();
-    run(&mut vm, look(Kernel::new()).power_off());
-    assert_eq!(screen.take(), [0xff; 4]);
-    // It decodes as before, when it is back.
-    vm.plug(bdf, device).unwrap();
-    run(&mut vm, look(Kernel::new()).power_off());
-    assert_eq!(screen.take(), 42_u32.to_le_bytes());
-    // And not after a reset.
-    vm.reset().unwrap();
-    run(&mut vm, look(Kernel::new()).power_off());
-    assert_eq!(screen.take(), [0xff; 4]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod disks;
 mod networks;
+mod plugging;
 mod served;
 mod snapshot;
 

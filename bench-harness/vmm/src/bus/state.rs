@@ -9,7 +9,7 @@ use super::Bus;
 use crate::VmError;
 use crate::snapshot::{BusState, FunctionState, SnapshotError};
 
-fn lock(device: &SharedDevice) -> MutexGuard<'_, dyn PciDevice + 'static> {
+pub(super) fn lock(device: &SharedDevice) -> MutexGuard<'_, dyn PciDevice + 'static> {
     device.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -19,8 +19,9 @@ impl Bus {
         functions.filter_map(|bdf| Some((bdf, self.root.function(bdf)?))).collect()
     }
 
-    /// Pauses all functions, or none.
+    /// Pauses all functions, or none; one that is plugged in before they are resumed is paused, too.
     pub(crate) fn pause(&self) -> Result<(), VmError> {
+        let mut places = self.places();
         let functions = self.functions();
         for (index, (bdf, device)) in functions.iter().enumerate() {
             if let Err(error) = lock(device).pause() {
@@ -31,11 +32,14 @@ impl Bus {
                 return Err(SnapshotError::Function { bdf: *bdf, error }.into());
             }
         }
+        places.paused = true;
         Ok(())
     }
 
     /// Resumes all functions, those after one that cannot be resumed included.
     pub(crate) fn resume(&self) -> Result<(), VmError> {
+        let mut places = self.places();
+        places.paused = false;
         let resume = |(bdf, device): (Bdf, SharedDevice)| {
             let resumed = lock(&device).resume();
             resumed.map_err(|error| SnapshotError::Function { bdf, error })

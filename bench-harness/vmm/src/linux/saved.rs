@@ -36,9 +36,9 @@ impl LinuxVm {
 
     fn gather(&mut self) -> Result<Parts, VmError> {
         let shared = &self.shared;
-        self.interrupts.flush()?;
+        shared.interrupts.flush()?;
         for (event, number) in self.own_interrupts() {
-            self.interrupts.flush_event(event, number)?;
+            shared.interrupts.flush_event(event, number)?;
         }
         let kvm = probe::open()?;
         let first = &self.cpus.first().ok_or(VmError::Poisoned)?.cpu.fd;
@@ -103,7 +103,7 @@ impl LinuxVm {
         shared.events.restore(*events);
         shared.power.restore(*request);
         shared.bus.restore(&state.bus)?;
-        self.interrupts.set_pins()
+        shared.interrupts.set_pins()
     }
 
     /// Has functions go on that were paused.

@@ -1,7 +1,7 @@
 //! A function with one of everything that a host can speed up.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use paraslot_device::{Host, SharedPage};
 use paraslot_pci::{
@@ -46,15 +46,24 @@ pub(crate) struct TestDevice {
     window: Arc<SharedPage>,
     scratch: u32,
     asserted: u32,
+    paused: Arc<AtomicBool>,
 }
 
-/// Rings so far of each doorbell.
-pub(crate) struct Rings([EventFd; 4]);
+/// Rings so far of each doorbell, and whether the function stands still.
+pub(crate) struct Rings {
+    events: [EventFd; 4],
+    paused: Arc<AtomicBool>,
+}
 
 impl Rings {
     /// Rings since this was called last.
     pub(crate) fn take(&self) -> [u64; 4] {
-        self.0.each_ref().map(|event| event.read().unwrap_or(0))
+        self.events.each_ref().map(|event| event.read().unwrap_or(0))
+    }
+
+    /// Whether the function is paused.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
     }
 }
 
@@ -87,11 +96,13 @@ impl TestDevice {
             Doorbell { bar, offset: offset.into(), len, value, event }
         })
         .collect();
-        let rings = [0, 1, 2, 3].map(|index: usize| doorbells[index].event.try_clone().unwrap());
+        let events = [0, 1, 2, 3].map(|index: usize| doorbells[index].event.try_clone().unwrap());
         let window = Arc::new(SharedPage::new(4096).unwrap());
         let windows = vec![ReadWindow { bar: 0, offset: at::WINDOW.into(), page: window.clone() }];
         let layout = Layout { doorbells, windows, ..config.layout() };
-        (Self { config, layout, window, scratch: 0, asserted: 0 }, Rings(rings))
+        let paused = Arc::new(AtomicBool::new(false));
+        let rings = Rings { events, paused: paused.clone() };
+        (Self { config, layout, window, scratch: 0, asserted: 0, paused }, rings)
     }
 }
 
@@ -160,9 +171,11 @@ impl PciDevice for TestDevice {
         self.config.reset();
     }
     fn pause(&mut self) -> Result<(), DeviceError> {
+        self.paused.store(true, Ordering::Release);
         Ok(())
     }
     fn resume(&mut self) -> Result<(), DeviceError> {
+        self.paused.store(false, Ordering::Release);
         Ok(())
     }
 }
