@@ -1,5 +1,7 @@
 //! The command line.
 
+mod control;
+
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -8,6 +10,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use paraslot_vfio::HostAddress;
 
 use crate::spec::{Plugged, Request, Served};
+
+pub(crate) use control::{ControlArgs, Ordered, Switch};
 
 /// Compares paravirtual and emulated PCI devices inside a KVM guest.
 ///
@@ -55,6 +59,12 @@ pub(crate) enum Command {
     /// Show this machine's own PCI functions in the catalogue's terms: what each is, whether it is
     /// paravirtual, emulated or real, its capabilities, and whether a guest could be given it.
     Inspect(InspectArgs),
+    /// Change the devices of a `boot` or a `serve` that was given --control: limits, a disk's size, a link;
+    /// and of `boot`, plug functions out and in.
+    ///
+    /// Devices are named as `list` shows them: those of `boot` by their number on the bus (as in addr=), those
+    /// of `serve` by their place on the command line, from 1.
+    Control(ControlArgs),
     /// Serve what `run` orders over its standard input: its own processes are these.
     #[command(hide = true)]
     ServeRun,
@@ -145,6 +155,9 @@ pub(crate) struct BootArgs {
     /// given then.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["memory", "cpus"])]
     pub(crate) restore: Option<PathBuf>,
+    /// Listen for `paraslot control` at this path; only this user can connect.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
     /// A device, like `virtio-blk,path=disk.img` or `vfio,host=0000:00:05.0`; see `paraslot list`. Each
     /// is at the next free place on the bus, 00:01.0 first, or at addr=.
     #[arg(long, value_name = "SPEC")]
@@ -161,6 +174,9 @@ pub(crate) struct ServeArgs {
     /// systemd passes on.
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Vec<PathBuf>,
+    /// Listen for `paraslot control` at this path; only this user can connect.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
     /// Do not restrict what the process can reach: no Landlock rules, no seccomp filter.
     #[arg(long)]
     pub(crate) no_sandbox: bool,

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use paraslot_backends::block::{
-    self, BlockBackend, BlockOp, BlockRequest, FileBackend, FileOptions,
+    self, BlockBackend, BlockOp, BlockRequest, FileBackend, FileOptions, LimitedBackend,
 };
-use paraslot_backends::net::{NetBackend, Sink, TapBackend, TapOptions};
+use paraslot_backends::limit::Limiter;
+use paraslot_backends::net::{LimitedNet, NetBackend, Sink, TapBackend, TapOptions};
 use paraslot_device::dma::Direction;
 use paraslot_device::{DmaBuffers, ThreadExecutor, ThreadOptions};
 
@@ -16,7 +17,9 @@ use crate::sys;
 
 /// What a disk's data is in.
 pub(crate) struct Drive {
-    backend: Arc<dyn BlockBackend>,
+    file: Arc<FileBackend>,
+    /// What its guest may take of it.
+    limiter: Arc<Limiter>,
     /// The image, for messages.
     name: String,
 }
@@ -25,7 +28,7 @@ pub(crate) struct Drive {
 ///
 /// # Errors
 /// When it cannot be opened, or is in use.
-pub(crate) fn open_drive(request: &Request) -> anyhow::Result<Option<Drive>> {
+pub(crate) fn open_drive(request: &Request) -> anyhow::Result<Option<Arc<Drive>>> {
     let Request::Disk(spec) = request else { return Ok(None) };
     let path = spec.path.clone().context("a disk without an image")?;
     let name = path.display().to_string();
@@ -39,13 +42,32 @@ pub(crate) fn open_drive(request: &Request) -> anyhow::Result<Option<Drive>> {
         },
         ..FileOptions::new(path)
     };
-    Ok(Some(Drive { backend: Arc::new(FileBackend::open(&options)?), name }))
+    let file = Arc::new(FileBackend::open(&options)?);
+    Ok(Some(Arc::new(Drive { file, limiter: spec.limits.limiter(), name })))
 }
 
 impl Drive {
-    /// The data.
+    /// The data, for its guest.
     pub(crate) fn backend(&self) -> Arc<dyn BlockBackend> {
-        self.backend.clone()
+        Arc::new(LimitedBackend::new(self.file.clone(), self.limiter.clone()))
+    }
+
+    /// What its guest may take of it.
+    pub(crate) fn limiter(&self) -> &Arc<Limiter> {
+        &self.limiter
+    }
+
+    /// The image's size in bytes, as of the last look at it.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.file.info().capacity
+    }
+
+    /// Looks at the image's size again, and returns it in bytes.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is none that a disk can have.
+    pub(crate) fn refresh(&self) -> anyhow::Result<u64> {
+        Ok(self.file.refresh()?)
     }
 
     /// Sees to it that all that was written is durable.
@@ -53,11 +75,11 @@ impl Drive {
     /// # Errors
     /// When it is not: some of it may be lost.
     pub(crate) fn flush(&self) -> anyhow::Result<()> {
-        if self.backend.info().read_only {
+        if self.file.info().read_only {
             return Ok(());
         }
         let failed = || format!("{}: what was written last may be lost", self.name);
-        let mut queue = self.backend.open_queue(1).with_context(failed)?;
+        let mut queue = self.file.open_queue(1).with_context(failed)?;
         let flush = BlockRequest {
             token: 0,
             op: BlockOp::Flush,
@@ -95,16 +117,23 @@ pub(crate) fn threads_for(
     Ok(Arc::new(executor.context("cannot start the device's threads")?))
 }
 
-/// What an adapter is plugged into: a TAP interface, or something that takes every frame.
+/// An adapter's limits: for what its guest sends, and for what it receives.
+pub(crate) type Limiters = [Arc<Limiter>; 2];
+
+/// What an adapter is plugged into: a TAP interface, or something that takes every frame. With what its guest
+/// may send, and what it may receive.
 ///
 /// # Errors
 /// When there is no such interface, or this process may not have it.
-pub(crate) fn network(spec: &NetSpec) -> anyhow::Result<Arc<dyn NetBackend>> {
+pub(crate) fn network(spec: &NetSpec) -> anyhow::Result<(Arc<dyn NetBackend>, Limiters)> {
     let queues = spec.queues.unwrap_or(1);
-    Ok(match spec.tap() {
+    let port: Arc<dyn NetBackend> = match spec.tap() {
         Some(name) => Arc::new(TapBackend::open(&TapOptions { queues, ..TapOptions::new(name) })?),
         None => Arc::new(Sink::new(queues)?),
-    })
+    };
+    let limiters = [spec.limits.limiter(), spec.limits.limiter()];
+    let [sent, received] = limiters.clone();
+    Ok((Arc::new(LimitedNet::new(port, sent, received)), limiters))
 }
 
 #[cfg(test)]
@@ -129,7 +158,7 @@ mod tests {
         drop(drive);
         let (_one, other) = (open(",readonly=on").unwrap(), open(",media=cdrom").unwrap());
         let other = other.unwrap();
-        assert!(other.backend.info().read_only);
+        assert!(other.file.info().read_only);
         other.flush().unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! A Linux guest with the devices, on this terminal.
 
+mod fleet;
 mod keys;
 mod parts;
 mod remote;
@@ -10,15 +11,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use paraslot_vfio::IommuSpace;
 use paraslot_vmm::{LinuxConfig, LinuxEnd, LinuxImage, LinuxVm, Snapshot};
 
 use crate::args::{BootArgs, PathName};
-use crate::backing::{Drive, open_drive};
+use crate::backing::open_drive;
 use crate::error::Usage;
 use crate::hardware::Hardware;
 use crate::spec::Request;
-use crate::{machine, signals};
+use crate::{control, machine, signals, socket};
+use fleet::Fleet;
+use parts::{Parts, Passed};
 use remote::{Remote, say};
 use terminal::Terminal;
 
@@ -40,6 +42,7 @@ pub(crate) fn boot(arguments: &BootArgs) -> anyhow::Result<()> {
     }
 
     // Before anything has threads of its own.
+    let listener = arguments.control.as_deref().map(control::bind).transpose()?;
     let remote = Remote::new(arguments.snapshot.is_some());
     let terminal = Terminal::standard_input();
     watch_signals(&remote, &terminal)?;
@@ -50,18 +53,19 @@ pub(crate) fn boot(arguments: &BootArgs) -> anyhow::Result<()> {
     let _borrowed = hardware.take(requests())?;
     let config = config(arguments, snapshot.as_ref())?;
     let mut vm = LinuxVm::new(&config, Box::new(std::io::stdout()))?;
-    let space = if has_host {
-        let space = IommuSpace::new(Some(vm.vfio()?))?;
-        space.map_memory(vm.memory())?;
-        Some(space)
-    } else {
-        None
-    };
-    let mut parts = parts::Parts { cpus: config.cpus, space: space.as_ref(), faults: Vec::new() };
+    let handle = vm.handle();
+    let fleet = Fleet::new(handle.clone(), config.cpus);
+    let mut passed = has_host.then(|| Passed::new(&vm)).transpose()?;
+    let parts = Parts { machine: &handle, cpus: config.cpus };
     for ((bdf, request), drive) in places.iter().zip(requests()).zip(&drives) {
-        let plugged = parts.plug(&mut vm, *bdf, request, drive.as_ref());
+        let made = match (request, &mut passed) {
+            (Request::Host(spec), Some(passed)) => passed.make(&handle, *bdf, spec.address()),
+            _ => parts.make(*bdf, request, drive.as_ref()),
+        };
+        let plugged = made.and_then(|made| fleet.plug(*bdf, made));
         plugged.with_context(|| format!("00:{:02x}.0", bdf.device))?;
     }
+    drop((drives, handle));
     let image =
         |kernel| LinuxImage { kernel, initrd: initrd.as_deref(), command_line: &arguments.append };
     let image = kernel.map(image);
@@ -72,15 +76,23 @@ pub(crate) fn boot(arguments: &BootArgs) -> anyhow::Result<()> {
     }
     drop(snapshot);
 
+    if let Some(listener) = listener {
+        let fleet = fleet.clone();
+        control::serve(listener, move |command| fleet.execute(&command))?;
+    }
     let guest = Guest {
         image: image.filter(|_| !arguments.no_reboot),
         snapshot: arguments.snapshot.as_deref(),
     };
     let end = guest.attend(&mut vm, &remote, &terminal);
+    let drives = fleet.close();
     drop(vm);
-    parts.tell_faults();
+    socket::remove(arguments.control.as_slice());
+    if let Some(passed) = &passed {
+        passed.tell_faults();
+    }
     // What the guest did not flush is there, too.
-    let flushed = drives.iter().flatten().try_for_each(Drive::flush);
+    let flushed = drives.iter().try_for_each(|drive| drive.flush());
     match end? {
         End::Saved(directory) => {
             flushed?;

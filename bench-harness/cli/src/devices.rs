@@ -48,6 +48,10 @@ impl Holder for Owned {
     }
 }
 
+/// Tells a disk's guest of its backend's size, after that has changed, and returns it in bytes; `None` for a
+/// drive that has none to tell of.
+pub(crate) type Resize = Box<dyn Fn() -> Option<u64> + Send + Sync>;
+
 /// Makes the disk that `spec` names, over `backend`, for `host`.
 ///
 /// # Errors
@@ -56,7 +60,7 @@ pub(crate) fn disk<H: Holder, A: DmaSpace>(
     spec: &DiskSpec,
     backend: Arc<dyn BlockBackend>,
     host: Host<A>,
-) -> Result<H::Held, DeviceError> {
+) -> Result<(H::Held, Resize), DeviceError> {
     match spec.device {
         Device::VirtioBlk => {
             let options = paraslot_virtio_blk::Options {
@@ -66,19 +70,23 @@ pub(crate) fn disk<H: Holder, A: DmaSpace>(
                 ..Default::default()
             };
             let device = VirtioBlk::new(backend, &options)?;
-            Ok(H::hold(VirtioPci::new(device, host)?))
+            let control = device.control();
+            let function = H::hold(VirtioPci::new(device, host)?);
+            Ok((function, Box::new(move || Some(control.resize()))))
         }
         Device::VirtioScsi => {
             let options = paraslot_virtio_scsi::Options {
                 request_queues: spec.queues.unwrap_or(1),
                 ..Default::default()
             };
-            let device = VirtioScsi::new(bus(unit(spec, backend)?)?, &options)?;
-            Ok(H::hold(VirtioPci::new(device, host)?))
+            let bus = bus(unit(spec, backend)?)?;
+            let device = VirtioScsi::new(bus.clone(), &options)?;
+            Ok((H::hold(VirtioPci::new(device, host)?), resize(bus)))
         }
         Device::Pvscsi => {
             let options = paraslot_pvscsi::Options::default();
-            Ok(H::hold(Pvscsi::new(bus(unit(spec, backend)?)?, options, host)?))
+            let bus = bus(unit(spec, backend)?)?;
+            Ok((H::hold(Pvscsi::new(bus.clone(), options, host)?), resize(bus)))
         }
         Device::Ahci if spec.media == Media::Cdrom => {
             let mut drive = PacketOptions::new(unit(spec, backend)?);
@@ -89,17 +97,27 @@ pub(crate) fn disk<H: Holder, A: DmaSpace>(
             if let Some(port) = options.ports.first_mut() {
                 *port = Some(drive.into());
             }
-            Ok(H::hold(Ahci::new(options, host)?))
+            Ok(sata::<H, _>(Ahci::new(options, host)?))
         }
         Device::Ahci => {
             let mut disk = DiskOptions::new(backend);
             if let Some(id) = &spec.id {
                 disk.serial.clone_from(id);
             }
-            Ok(H::hold(Ahci::new(paraslot_ahci::Options::new([disk]), host)?))
+            Ok(sata::<H, _>(Ahci::new(paraslot_ahci::Options::new([disk]), host)?))
         }
         other => Err(DeviceError::Config(format!("{other} is no disk"))),
     }
+}
+
+/// With the drive at the first port.
+fn sata<H: Holder, A: DmaSpace>(device: Ahci<A>) -> (H::Held, Resize) {
+    let control = device.control();
+    (H::hold(device), Box::new(move || control.resize(0)))
+}
+
+fn resize(bus: Bus) -> Resize {
+    Box::new(move || bus.resize(Address::default()))
 }
 
 /// A disk, or a CD-ROM drive with the image in it, as SCSI has them.
@@ -134,6 +152,24 @@ fn bus(unit: Arc<LogicalUnit>) -> Result<Bus, DeviceError> {
 /// Asks a device what became of its frames.
 pub(crate) type Statistics = Box<dyn Fn() -> NetStatistics + Send + Sync>;
 
+/// What the owner of a network adapter can ask it, and do to it, while its guest uses it.
+pub(crate) struct Cable {
+    /// What became of the frames.
+    pub(crate) statistics: Statistics,
+    /// Plugs the cable in, or pulls it.
+    pub(crate) set_link: Box<dyn Fn(bool) + Send + Sync>,
+}
+
+macro_rules! cable {
+    ($control:expr) => {{
+        let (counts, link) = ($control, $control);
+        Cable {
+            statistics: Box::new(move || counts.statistics()),
+            set_link: Box::new(move |up| link.set_link(up)),
+        }
+    }};
+}
+
 /// Makes the network adapter that `spec` names, over `backend`, with the address `mac`, for `host`.
 ///
 /// # Errors
@@ -143,7 +179,7 @@ pub(crate) fn adapter<H: Holder, A: DmaSpace>(
     backend: Arc<dyn NetBackend>,
     mac: [u8; 6],
     host: Host<A>,
-) -> Result<(H::Held, Statistics), DeviceError> {
+) -> Result<(H::Held, Cable), DeviceError> {
     match spec.device {
         Device::VirtioNet => {
             // What needs one of these goes with them.
@@ -155,9 +191,8 @@ pub(crate) fn adapter<H: Holder, A: DmaSpace>(
                 ..Default::default()
             };
             let device = VirtioNet::new(backend, &options)?;
-            let control = device.control();
-            let function = H::hold(VirtioPci::new(device, host)?);
-            Ok((function, Box::new(move || control.statistics())))
+            let cable = cable!(device.control());
+            Ok((H::hold(VirtioPci::new(device, host)?), cable))
         }
         Device::Vmxnet3 => {
             let options = paraslot_vmxnet3::Options {
@@ -165,13 +200,13 @@ pub(crate) fn adapter<H: Holder, A: DmaSpace>(
                 ..paraslot_vmxnet3::Options::new(mac)
             };
             let device = Vmxnet3::new(backend, options, host)?;
-            let control = device.control();
-            Ok((H::hold(device), Box::new(move || control.statistics())))
+            let cable = cable!(device.control());
+            Ok((H::hold(device), cable))
         }
         Device::E1000 => {
             let device = E1000::new(backend, paraslot_e1000::Options::new(mac), host)?;
-            let control = device.control();
-            Ok((H::hold(device), Box::new(move || control.statistics())))
+            let cable = cable!(device.control());
+            Ok((H::hold(device), cable))
         }
         other => Err(DeviceError::Config(format!("{other} is no network adapter"))),
     }

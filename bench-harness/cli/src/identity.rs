@@ -58,7 +58,7 @@ pub(crate) fn of(device: Device) -> Option<Identity> {
     let function = match DeviceSpec::new(device) {
         DeviceSpec::Disk(spec) => {
             let backend = Arc::new(NullBackend::new(DISK, NullOptions::default()).ok()?);
-            devices::disk::<devices::Shared, _>(&spec, backend, host).ok()?
+            devices::disk::<devices::Shared, _>(&spec, backend, host).ok()?.0
         }
         DeviceSpec::Net(spec) => {
             let backend = Arc::new(Sink::new(1).ok()?);

@@ -10,6 +10,7 @@ mod bench;
 mod boot;
 mod catalogue;
 mod collect;
+mod control;
 mod counted;
 mod devices;
 mod doctor;
@@ -26,6 +27,7 @@ mod plan;
 mod run;
 mod serve;
 mod signals;
+mod socket;
 mod spec;
 mod storage;
 mod sys;
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve::serve(&arguments),
         Command::Catalogue(arguments) => catalogue::catalogue(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::Control(arguments) => control::control(&arguments),
         Command::ServeRun => serve::ordered::serve(),
         Command::Doctor(arguments) => {
             let report = doctor::Report::look(arguments.verbose);
@@ -72,7 +75,7 @@ fn main() -> ExitCode {
 }
 
 /// Writes to the standard output, which may be a pipe that is closed.
-fn show(text: &str) {
+pub(crate) fn show(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 

@@ -59,6 +59,9 @@ impl Workload {
             (_, DeviceSpec::Passed(_)) if peer.is_some() => {
                 Some("not with qemu (a function passed through is the host's)")
             }
+            _ if peer.is_some() && spec.limits().any() => {
+                Some("not with qemu (whose limits are others)")
+            }
             _ if peer.is_some() && path == Path::VfioUser => {
                 Some("not with qemu over vfio-user (whose monitor is ours there)")
             }

@@ -19,10 +19,11 @@ use paraslot_vfio_user::{End, Server, Stop, survive_lost_memory};
 
 use crate::args::ServeArgs;
 use crate::backing::{Drive, network, open_drive, threads_for};
+use crate::control::{self, Owned};
 use crate::counted::Counted;
-use crate::devices::{self, Owned};
-use crate::signals;
+use crate::devices;
 use crate::spec::{Request, Served};
+use crate::{signals, socket};
 use board::{Board, Entry, Work};
 use sandbox::Sandbox;
 
@@ -39,11 +40,14 @@ struct Service {
 /// Does what `paraslot serve` does.
 pub(crate) fn serve(arguments: &ServeArgs) -> anyhow::Result<()> {
     let requests = || arguments.device.iter().map(|Served(request)| request);
-    let sandbox = Sandbox::new(requests(), &arguments.socket);
+    let sandbox =
+        Sandbox::new(requests(), &arguments.socket).with_control(arguments.control.as_deref());
     // Before there are threads: what they may reach they have from this one.
     if !arguments.no_sandbox && !sandbox.restrict_files()? {
         eprintln!("paraslot: this kernel has no Landlock: files are not restricted");
     }
+    // Before there are threads that make files.
+    let listener = arguments.control.as_deref().map(control::bind).transpose()?;
     let stop = Stop::new().context("no eventfd")?;
     let board = Board::default();
     watch_signals(&stop, &board)?;
@@ -52,21 +56,25 @@ pub(crate) fn serve(arguments: &ServeArgs) -> anyhow::Result<()> {
 
     let sockets = sockets::open(&arguments.socket, arguments.device.len())?;
     let drives = requests().map(open_drive).collect::<Result<Vec<_>, _>>()?;
-    let mut services = Vec::new();
+    let (mut services, mut all) = (Vec::new(), Vec::new());
     for ((request, drive), socket) in requests().zip(&drives).zip(sockets) {
         let entry = board.add(request.name(), &socket.name);
-        let made = service(request, drive.as_ref(), socket.listener, &entry, arguments);
+        let made = service(request, drive.as_ref(), socket.listener, &entry, arguments, &mut all);
         let server = made.with_context(|| format!("{} at {}", request.name(), socket.name))?;
         services.push(Service { entry, server, cpu: None, once: false });
+    }
+    if let Some(listener) = listener {
+        control::serve(listener, move |command| control::execute(&command, all.iter()))?;
     }
     let restrict = || {
         sockets::ready();
         if arguments.no_sandbox { Ok(()) } else { sandbox.restrict_system_calls() }
     };
     let served = attend_all(services, &stop, restrict, || Ok(()));
-    sockets::remove(&arguments.socket);
+    socket::remove(&arguments.socket);
+    socket::remove(arguments.control.as_slice());
     // What the guests did not flush is there, too.
-    let flushed = drives.iter().flatten().try_for_each(Drive::flush);
+    let flushed = drives.iter().flatten().try_for_each(|drive| drive.flush());
     served.and(flushed)
 }
 
@@ -154,10 +162,11 @@ fn watch_signals(stop: &Stop, board: &Board) -> anyhow::Result<()> {
 /// Makes a device over what is behind it, served at `listener`.
 fn service(
     request: &Request,
-    drive: Option<&Drive>,
+    drive: Option<&Arc<Drive>>,
     listener: UnixListener,
     entry: &Arc<Entry>,
     arguments: &ServeArgs,
+    all: &mut Vec<Owned>,
 ) -> anyhow::Result<Server> {
     let busy_poll = Duration::from_micros(arguments.busy_poll.into());
     let queues = match request {
@@ -167,28 +176,37 @@ fn service(
     };
     let options = ThreadOptions { busy_poll, ..ThreadOptions::default() };
     let executor = threads_for(request.name(), queues, options)?;
-    Server::new(listener, executor, |host| device(request, drive, entry, host))
+    Server::new(listener, executor, |host| {
+        let (function, owned) = device(request, drive, entry, host)?;
+        all.push(owned);
+        Ok(function)
+    })
 }
 
 fn device<A: DmaSpace>(
     request: &Request,
-    drive: Option<&Drive>,
+    drive: Option<&Arc<Drive>>,
     entry: &Entry,
     host: Host<A>,
-) -> anyhow::Result<Box<dyn PciDevice>> {
+) -> anyhow::Result<(Box<dyn PciDevice>, Owned)> {
+    // As they are counted on a command line.
+    let (name, device) = (u16::from(entry.number()) + 1, request.name());
     match request {
         Request::Disk(spec) => {
             let drive = drive.context("a disk without an image")?;
             let (backend, counts) = Counted::new(drive.backend());
             entry.set_work(Work::Disk(counts));
-            Ok(devices::disk::<Owned, _>(spec, Arc::new(backend), host)?)
+            let (function, resize) =
+                devices::disk::<devices::Owned, _>(spec, Arc::new(backend), host)?;
+            Ok((function, Owned::disk(name.to_string(), device, drive.clone(), resize)))
         }
         Request::Net(spec) => {
             let mac = spec.mac.unwrap_or([0x52, 0x54, 0, 0, 1, entry.number()]);
-            let (function, statistics) =
-                devices::adapter::<Owned, _>(spec, network(spec)?, mac, host)?;
-            entry.set_work(Work::Net(statistics));
-            Ok(function)
+            let (port, limiters) = network(spec)?;
+            let (function, cable) = devices::adapter::<devices::Owned, _>(spec, port, mac, host)?;
+            entry.set_work(Work::Net(cable.statistics));
+            let owned = Owned::adapter(name.to_string(), device, limiters, cable.set_link);
+            Ok((function, owned))
         }
         Request::Host(_) => anyhow::bail!("a function of the host's is not served"),
     }

@@ -2,6 +2,7 @@
 
 mod disk;
 mod host;
+mod limits;
 mod net;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use paraslot_vfio::HostAddress;
 
 pub(crate) use disk::{Backend, DiskSpec, Engine, Media};
 pub(crate) use host::{HOST, HostSpec, PassedSpec};
+pub(crate) use limits::{Limits, rate};
 pub(crate) use net::NetSpec;
 
 /// What kind of device it is.
@@ -235,6 +237,15 @@ impl DeviceSpec {
     /// Whether it is the host's.
     pub(crate) fn is_passed(&self) -> bool {
         matches!(self, Self::Passed(_))
+    }
+
+    /// What its guest may take of its backend's time.
+    pub(crate) fn limits(&self) -> Limits {
+        match self {
+            Self::Disk(spec) => spec.limits,
+            Self::Net(spec) => spec.limits,
+            Self::Passed(_) => Limits::default(),
+        }
     }
 
     /// What kind of device it is.

@@ -20,6 +20,17 @@ pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
     Ok((0..8 * size_of_val(&set)).filter(allowed).collect())
 }
 
+/// Does something while files are made with these permissions taken from them. All of the process's are, so it
+/// is for when there is nobody else who makes any.
+pub(crate) fn with_file_mask<T>(mask: libc::mode_t, act: impl FnOnce() -> T) -> T {
+    // SAFETY: no memory is involved.
+    let before = unsafe { libc::umask(mask) };
+    let result = act();
+    // SAFETY: as above.
+    unsafe { libc::umask(before) };
+    result
+}
+
 /// CPU time that all threads of this process have used, the kernel's work for them included. `None`
 /// if there is no such clock.
 pub(crate) fn process_cpu_time() -> Option<Duration> {

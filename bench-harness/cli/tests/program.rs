@@ -302,6 +302,22 @@ fn an_image_is_written_only_if_asked() {
 }
 
 #[test]
+fn a_limit_is_part_of_what_was_measured() {
+    let place = TempDir::new().unwrap();
+    let run = |device: &str, filter: &str| {
+        let arguments =
+            ["--quick", "--platform", "in-process", "--device", device, "--filter", filter];
+        let output = paraslot(place.path(), &arguments);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        results(place.path())[0]["backend"].as_str().expect("a backend").to_owned()
+    };
+    let disk = run("virtio-blk,backend=memory,iops=100K,bps=2G", "randread/4k/qd1/poll");
+    assert!(disk.ends_with(",iops=100000,bps=2000000000"), "{disk}");
+    let net = run("vmxnet3,fps=50K", "tx/64/b1/poll");
+    assert!(net.ends_with(",fps=50000"), "{net}");
+}
+
+#[test]
 fn a_run_under_kvm_counts_exits() {
     if let Some(reason) = no_kvm() {
         eprintln!("skipped: {reason}");

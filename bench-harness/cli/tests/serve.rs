@@ -1,45 +1,13 @@
 //! `paraslot serve`, as its users and clients meet it.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+mod common;
+
+use std::io::{BufRead, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use paraslot_device::ThreadOptions;
+use common::{Served, command, disk_job, drive, place};
 use paraslot_drivers::workload::run;
-use paraslot_pci::Bdf;
-use paraslot_protocol::{Access, Completion, Device, DiskJob, NetJob, Outcome, Status, Traffic};
-use paraslot_vfio_user::VfioUser;
-use paraslot_vmm::in_process::{InProcess, Machine, Run};
-use tempfile::TempDir;
-
-/// A server, killed if the test forgets it.
-struct Served {
-    child: Child,
-    errors: BufReader<ChildStderr>,
-    place: TempDir,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn place() -> TempDir {
-    let place = TempDir::new().unwrap();
-    File::create(place.path().join("disk.img")).unwrap().set_len(8 << 20).unwrap();
-    place
-}
-
-fn command(place: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_paraslot"));
-    command.arg("serve").args(arguments).current_dir(place).stderr(Stdio::piped());
-    command
-}
+use paraslot_protocol::{Access, Completion, Device, NetJob, Traffic};
 
 fn refused(arguments: &[&str], status: i32, words: &str) {
     let place = place();
@@ -48,43 +16,6 @@ fn refused(arguments: &[&str], status: i32, words: &str) {
     assert_eq!(output.status.code(), Some(status), "{arguments:?}: {errors}");
     assert!(errors.starts_with("paraslot: ") && errors.contains(words), "{arguments:?}: {errors}");
     assert_eq!(errors.lines().count(), 1, "{errors}");
-}
-
-impl Served {
-    fn start(arguments: &[&str]) -> Self {
-        let place = place();
-        let mut child = command(place.path(), arguments).spawn().unwrap();
-        let errors = BufReader::new(child.stderr.take().unwrap());
-        Self { child, errors, place }
-    }
-
-    /// A client's socket. It is there before long, or the server has ended.
-    fn connect(&mut self, socket: &str) -> UnixStream {
-        let start = Instant::now();
-        loop {
-            match UnixStream::connect(self.place.path().join(socket)) {
-                Ok(stream) => return stream,
-                Err(error) => {
-                    let ended = self.child.try_wait().unwrap();
-                    assert!(ended.is_none(), "{ended:?}: {}", self.rest());
-                    assert!(start.elapsed() < Duration::from_secs(60), "{error}");
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-            }
-        }
-    }
-
-    fn rest(&mut self) -> String {
-        let mut text = String::new();
-        self.errors.read_to_string(&mut text).unwrap();
-        text
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &id]).status().unwrap();
-        assert!(sent.success());
-    }
 }
 
 /// The first message of a client, and what it is answered.
@@ -160,45 +91,6 @@ fn devices_are_served_until_it_is_told_to_stop() {
     assert_eq!(stays.read(&mut [0]).unwrap(), 0, "the client is let go");
     let left: Vec<_> = std::fs::read_dir(served.place.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "the image alone is left: {left:?}");
-}
-
-/// Runs a job in a machine with the function that is served at `socket`.
-fn drive(served: &mut Served, socket: &str, job: impl FnOnce(&InProcess) -> Outcome) {
-    let sleepy = ThreadOptions { busy_poll: Duration::ZERO, ..ThreadOptions::default() };
-    let machine = InProcess::new(&Machine {
-        shared_memory: true,
-        doorbell_events: true,
-        read_windows: true,
-        interrupt_events: true,
-        ..Machine::new(64 << 20, Run::Threads(sleepy))
-    });
-    let machine = machine.unwrap();
-    let slot = Bdf::root(3);
-    let path = served.place.path().join(socket);
-    let function = VfioUser::connect(&path, machine.host(slot))
-        .unwrap_or_else(|error| panic!("{error}: {:?}", served.child.try_wait()));
-    let fault = function.fault();
-    machine.plug(slot, function).unwrap();
-    let outcome = job(&machine);
-    assert_eq!((outcome.status(), outcome.header.errors.get()), (Status::Ok, 0), "{socket}");
-    assert!(fault.take().is_none());
-}
-
-fn disk_job(device: Device, access: Access) -> DiskJob {
-    DiskJob {
-        device,
-        access,
-        completion: Completion::Interrupt,
-        block_size: 4096,
-        depth: 8,
-        span: 8 << 20,
-        warm_up_ms: 0,
-        measure_ms: 60_000,
-        operations: if access == Access::Fill { 2048 } else { 300 },
-        verify: true,
-        seed: 42,
-        tsc_hz: 0,
-    }
 }
 
 /// Every kind of device with every kind of backend, driven within the sandbox: a system call that was

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use paraslot_backends::net::NetStatistics;
+use paraslot_backends::block::{BlockBackend, LimitedBackend};
+use paraslot_backends::net::{LimitedNet, NetBackend, NetStatistics};
 use paraslot_device::{DmaSpace, Host};
 use paraslot_pci::SharedDevice;
 
@@ -17,7 +18,7 @@ use crate::devices::{self, Holder, Shared, Statistics};
 use crate::network::{self, Arrivals};
 use crate::order::Seen;
 use crate::plan::Cell;
-use crate::spec::{DeviceSpec, DiskSpec, NetSpec};
+use crate::spec::{DeviceSpec, DiskSpec, Limits, NetSpec};
 use crate::storage;
 
 /// A device that nobody has plugged in yet.
@@ -110,9 +111,11 @@ pub(crate) fn disk<H: Holder, A: DmaSpace>(
     opened: storage::Opened,
     host: Host<A>,
 ) -> anyhow::Result<Built<H::Held>> {
-    let (backend, counts) = Counted::new(opened.backend);
-    let function = devices::disk::<H, _>(spec, Arc::new(backend), host)?;
-    Ok(Built { function, watch: Watch::Disk(counts), label: opened.label })
+    let storage::Opened { backend, label } = opened;
+    let label = label + &spec.limits.label("iops");
+    let (backend, counts) = Counted::new(limited_disk(backend, spec.limits));
+    let (function, _) = devices::disk::<H, _>(spec, Arc::new(backend), host)?;
+    Ok(Built { function, watch: Watch::Disk(counts), label })
 }
 
 /// Makes an adapter over what was opened for it.
@@ -123,6 +126,21 @@ pub(crate) fn adapter<H: Holder, A: DmaSpace>(
 ) -> anyhow::Result<Built<H::Held>> {
     let network::Opened { backend, label, arrivals } = opened;
     let mac = network::address(spec);
-    let (function, statistics) = devices::adapter::<H, _>(spec, backend, mac, host)?;
+    let label = label + &spec.limits.label("fps");
+    let backend = limited_port(backend, spec.limits);
+    let (function, cable) = devices::adapter::<H, _>(spec, backend, mac, host)?;
+    let statistics = cable.statistics;
     Ok(Built { function, watch: Watch::Net { statistics, arrivals }, label })
+}
+
+/// Who is not limited does not pay for it.
+fn limited_disk(backend: Arc<dyn BlockBackend>, limits: Limits) -> Arc<dyn BlockBackend> {
+    if limits.any() { Arc::new(LimitedBackend::new(backend, limits.limiter())) } else { backend }
+}
+
+fn limited_port(backend: Arc<dyn NetBackend>, limits: Limits) -> Arc<dyn NetBackend> {
+    if !limits.any() {
+        return backend;
+    }
+    Arc::new(LimitedNet::new(backend, limits.limiter(), limits.limiter()))
 }

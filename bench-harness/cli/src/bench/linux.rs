@@ -178,7 +178,7 @@ impl<'a> LinuxBench<'a> {
         let spec = DiskSpec { read_only: true, ..DiskSpec::new(Device::VirtioBlk) };
         let host = vm.host(TOOLS, Arc::new(executor));
         let disk = devices::disk::<devices::Shared, _>(&spec, self.files.tools()?, host)?;
-        Ok(vm.plug(TOOLS, disk)?)
+        Ok(vm.plug(TOOLS, disk.0)?)
     }
 
     /// Measures a disk.

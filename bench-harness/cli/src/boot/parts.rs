@@ -2,20 +2,21 @@
 
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use paraslot_device::{ManualExecutor, ThreadOptions};
-use paraslot_pci::Bdf;
+use paraslot_pci::{Bdf, SharedDevice};
 use paraslot_protocol::Device;
 use paraslot_vfio::{Faults, HostAddress, IommuSpace, VfioPci};
-use paraslot_vmm::LinuxVm;
+use paraslot_vmm::{LinuxHandle, LinuxVm};
 
 use crate::backing::{Drive, network, threads_for};
-use crate::devices;
+use crate::control::Owned;
+use crate::devices::{self, Shared};
 use crate::error::Usage;
-use crate::spec::{DiskSpec, NetSpec, Plugged, Request};
+use crate::spec::{DiskSpec, HOST, NetSpec, Plugged, Request};
 
-/// Devices on the bus, besides the host bridge.
-const SLOTS: u8 = 32;
+/// Places on the bus, the host bridge's included.
+pub(super) const SLOTS: u8 = 32;
 
 /// Where each device is: where it was asked for, or the first place that is free.
 ///
@@ -41,63 +42,41 @@ pub(super) fn places(devices: &[Plugged]) -> anyhow::Result<Vec<Bdf>> {
 
 /// What devices are made with.
 pub(super) struct Parts<'a> {
+    /// The machine.
+    pub(super) machine: &'a LinuxHandle,
     /// The guest's processors.
     pub(super) cpus: u8,
-    /// What functions of the host's access memory in; there is one if there are any.
-    pub(super) space: Option<&'a Arc<IommuSpace>>,
-    /// What the kernel refuses each of them.
-    pub(super) faults: Vec<(HostAddress, Faults)>,
 }
 
 impl Parts<'_> {
-    /// Says what the kernel refused functions of the host's since they were plugged in.
-    pub(super) fn tell_faults(&self) {
-        for (address, faults) in &self.faults {
-            if let Some(error) = faults.take() {
-                let count = faults.count();
-                eprintln!(
-                    "paraslot: {address}: {error} (the first of {count} that the guest caused)"
-                );
-            }
-        }
-    }
-
-    /// Makes a device over what is behind it, and plugs it in.
-    pub(super) fn plug(
-        &mut self,
-        vm: &mut LinuxVm,
+    /// Makes a device of ours over what is behind it.
+    pub(super) fn make(
+        &self,
         bdf: Bdf,
         request: &Request,
-        drive: Option<&Drive>,
-    ) -> anyhow::Result<()> {
-        let name = format!("device-{:02x}", bdf.device);
-        let function = match (request, drive) {
+        drive: Option<&Arc<Drive>>,
+    ) -> anyhow::Result<(SharedDevice, Owned)> {
+        let threads = format!("device-{:02x}", bdf.device);
+        let host = |queues| -> anyhow::Result<_> {
+            Ok(self.machine.host(bdf, threads_for(&threads, queues, ThreadOptions::default())?))
+        };
+        let (name, device) = (name(bdf), request.name());
+        match (request, drive) {
             (Request::Disk(spec), Some(drive)) => {
                 let spec = self.queued(spec);
-                let host = vm.host(bdf, threads_for(&name, spec.queues, ThreadOptions::default())?);
-                devices::disk::<devices::Shared, _>(&spec, drive.backend(), host)?
+                let made = devices::disk::<Shared, _>(&spec, drive.backend(), host(spec.queues)?);
+                let (function, resize) = made?;
+                Ok((function, Owned::disk(name, device, drive.clone(), resize)))
             }
             (Request::Disk(_), None) => bail!("a disk without an image"),
             (Request::Net(spec), _) => {
-                let host = vm.host(bdf, threads_for(&name, spec.queues, ThreadOptions::default())?);
-                devices::adapter::<devices::Shared, _>(
-                    spec,
-                    network(spec)?,
-                    address(spec, bdf),
-                    host,
-                )?
-                .0
+                let (port, limiters) = network(spec)?;
+                let (mac, host) = (address(spec, bdf), host(spec.queues)?);
+                let (function, cable) = devices::adapter::<Shared, _>(spec, port, mac, host)?;
+                Ok((function, Owned::adapter(name, device, limiters, cable.set_link)))
             }
-            (Request::Host(spec), _) => {
-                let space = self.space.context("no IOMMU")?;
-                // The hardware works by itself.
-                let host = vm.host(bdf, Arc::new(ManualExecutor::new()));
-                let function: VfioPci<_> = VfioPci::open(spec.address(), space, host)?;
-                self.faults.push((spec.address(), function.faults()));
-                Arc::new(Mutex::new(function))
-            }
-        };
-        Ok(vm.plug(bdf, function)?)
+            (Request::Host(_), _) => bail!("a function of the host's is not one of ours"),
+        }
     }
 
     /// The same disk, with a queue for each processor if nothing else was said.
@@ -107,6 +86,54 @@ impl Parts<'_> {
             _ => None,
         };
         DiskSpec { queues: spec.queues.or(usual), ..spec.clone() }
+    }
+}
+
+/// What a device is called: its number on the bus, as in `addr=`.
+pub(super) fn name(bdf: Bdf) -> String {
+    format!("{:x}", bdf.device)
+}
+
+/// Functions of the host's that the guest has.
+pub(super) struct Passed {
+    /// What they access memory in.
+    space: Arc<IommuSpace>,
+    /// What the kernel refuses each of them.
+    faults: Vec<(HostAddress, Faults)>,
+}
+
+impl Passed {
+    /// None yet.
+    pub(super) fn new(vm: &LinuxVm) -> anyhow::Result<Self> {
+        let space = IommuSpace::new(Some(vm.vfio()?))?;
+        space.map_memory(vm.memory())?;
+        Ok(Self { space, faults: Vec::new() })
+    }
+
+    /// Has one of them for a place on the bus.
+    pub(super) fn make(
+        &mut self,
+        machine: &LinuxHandle,
+        bdf: Bdf,
+        address: HostAddress,
+    ) -> anyhow::Result<(SharedDevice, Owned)> {
+        // The hardware works by itself.
+        let host = machine.host(bdf, Arc::new(ManualExecutor::new()));
+        let function: VfioPci<_> = VfioPci::open(address, &self.space, host)?;
+        self.faults.push((address, function.faults()));
+        Ok((Arc::new(Mutex::new(function)), Owned::host(name(bdf), HOST)))
+    }
+
+    /// Says what the kernel refused them since they were plugged in.
+    pub(super) fn tell_faults(&self) {
+        for (address, faults) in &self.faults {
+            if let Some(error) = faults.take() {
+                let count = faults.count();
+                eprintln!(
+                    "paraslot: {address}: {error} (the first of {count} that the guest caused)"
+                );
+            }
+        }
     }
 }
 

@@ -172,6 +172,15 @@ fn a_peers_sink_takes_short_frames_and_no_more() {
 }
 
 #[test]
+fn what_is_limited_is_measured_without_a_peer() {
+    let given = ["--peer", "qemu", "--device", "virtio-blk,iops=9", "--device", "e1000,bps=1M"];
+    let plan = plan(&given);
+    assert!(!plan.cells.is_empty() && plan.cells.iter().all(|cell| cell.peer.is_none()));
+    let note = "virtio-blk, e1000: not with qemu (whose limits are others)";
+    assert!(plan.notes.iter().any(|given| given == note), "{:?}", plan.notes);
+}
+
+#[test]
 fn patterns_match_anywhere() {
     assert!(matches("", "abc"));
     assert!(matches("b", "abc"));

@@ -119,6 +119,7 @@ pub(super) struct Sandbox {
     images: bool,
     io_uring: bool,
     taps: bool,
+    control: bool,
 }
 
 impl Sandbox {
@@ -127,16 +128,13 @@ impl Sandbox {
         requests: impl Iterator<Item = &'a Request>,
         sockets: &[PathBuf],
     ) -> Self {
-        let directory = |path: &PathBuf| match path.parent() {
-            Some(parent) if parent != Path::new("") => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
         let mut this = Self {
             files: Vec::new(),
-            directories: sockets.iter().map(directory).collect(),
+            directories: sockets.iter().map(|path| directory(path)).collect(),
             images: false,
             io_uring: false,
             taps: false,
+            control: false,
         };
         for request in requests {
             match request {
@@ -154,6 +152,13 @@ impl Sandbox {
             }
         }
         this
+    }
+
+    /// With somebody who changes devices by a socket at that path.
+    pub(super) fn with_control(mut self, path: Option<&Path>) -> Self {
+        self.control = path.is_some();
+        self.directories.extend(path.map(directory));
+        self
     }
 
     /// From here on this thread, and those that it starts, reach no other files, no network by TCP, and no
@@ -228,11 +233,31 @@ impl Sandbox {
         };
         let requests = ALWAYS_ASKED.iter().chain(taps).map(|request| is(1, *request));
         rules.insert(libc::SYS_ioctl, requests.collect::<Result<_, _>>()?);
+        if self.control {
+            // How long a client may take, and no other option.
+            let options = [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO].map(|option| {
+                let is = |argument, value: libc::c_int| {
+                    let (size, equal) = (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq);
+                    SeccompCondition::new(argument, size, equal, value.unsigned_abs().into())
+                };
+                SeccompRule::new(vec![is(1, libc::SOL_SOCKET)?, is(2, option)?])
+            });
+            let options = options.into_iter().collect::<Result<_, _>>()?;
+            rules.insert(libc::SYS_setsockopt, options);
+        }
         // A thread that was just started may have its name still to be set.
         rules.insert(libc::SYS_prctl, vec![is(0, PR_SET_NAME)?]);
         let (missing, there) = (SeccompAction::KillProcess, SeccompAction::Allow);
         let filter = SeccompFilter::new(rules, missing, there, TargetArch::x86_64)?;
         Ok(filter.try_into()?)
+    }
+}
+
+/// Where a socket is.
+fn directory(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::order::by_name;
 
+use super::limits::{BPS, IOPS, Limits, rate};
 use super::{ADDR, OptionInfo, Purpose, SpecError, choose, option, queues, refuse, switch};
 
 /// What a disk's data is kept in.
@@ -66,6 +67,8 @@ pub(crate) struct DiskSpec {
     pub(crate) id: Option<String>,
     /// What kind of drive.
     pub(crate) media: Media,
+    /// What its guest may take.
+    pub(crate) limits: Limits,
 }
 
 const PATH: OptionInfo = option("path", "FILE", "image or block device; to measure, only read");
@@ -88,12 +91,13 @@ const MEDIA: OptionInfo =
 pub(super) fn options(device: Device) -> &'static [OptionInfo] {
     match device {
         Device::VirtioBlk => {
-            &[PATH, BACKEND, QUEUES, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID, ADDR]
+            &[PATH, BACKEND, QUEUES, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID, IOPS, BPS, ADDR]
         }
-        Device::VirtioScsi => {
-            &[PATH, BACKEND, QUEUES, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID, MEDIA, ADDR]
-        }
-        _ => &[PATH, BACKEND, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID, MEDIA, ADDR],
+        Device::VirtioScsi => &[
+            PATH, BACKEND, QUEUES, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID, MEDIA, IOPS, BPS,
+            ADDR,
+        ],
+        _ => &[PATH, BACKEND, READ_ONLY, WRITE, DIRECT, ENGINE, VERIFY, ID, MEDIA, IOPS, BPS, ADDR],
     }
 }
 
@@ -112,6 +116,7 @@ impl DiskSpec {
             verify: true,
             id: None,
             media: Media::default(),
+            limits: Limits::default(),
         }
     }
 
@@ -138,6 +143,8 @@ impl DiskSpec {
                 self.media =
                     choose(name, value, &[("disk", Media::Disk), ("cdrom", Media::Cdrom)])?;
             }
+            "iops" => self.limits.operations = rate(name, value)?,
+            "bps" => self.limits.bytes = rate(name, value)?,
             "engine" => {
                 let known = [("io_uring", Engine::IoUring), ("threads", Engine::Threads)];
                 self.engine = Some(choose(name, value, &known)?);

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::order::by_name;
 
+use super::limits::{BPS_EACH, FPS, Limits, rate};
 use super::{ADDR, OptionInfo, Purpose, SpecError, choose, option, queues, refuse, switch};
 
 /// What an adapter is plugged into.
@@ -33,6 +34,8 @@ pub(crate) struct NetSpec {
     pub(crate) offloads: bool,
     /// Whether frames have contents that are checked.
     pub(crate) verify: bool,
+    /// What its guest may send, and as much receive.
+    pub(crate) limits: Limits,
 }
 
 const MAC: OptionInfo = option("mac", "XX:XX:XX:XX:XX:XX", "hardware address");
@@ -51,9 +54,9 @@ const VERIFY: OptionInfo =
 /// The options that an adapter takes.
 pub(super) fn options(device: Device) -> &'static [OptionInfo] {
     match device {
-        Device::VirtioNet => &[MAC, QUEUES, OFFLOADS, BACKEND, IFNAME, VERIFY, ADDR],
-        Device::Vmxnet3 => &[MAC, QUEUES_TO_8, BACKEND, IFNAME, VERIFY, ADDR],
-        _ => &[MAC, BACKEND, IFNAME, VERIFY, ADDR],
+        Device::VirtioNet => &[MAC, QUEUES, OFFLOADS, BACKEND, IFNAME, VERIFY, FPS, BPS_EACH, ADDR],
+        Device::Vmxnet3 => &[MAC, QUEUES_TO_8, BACKEND, IFNAME, VERIFY, FPS, BPS_EACH, ADDR],
+        _ => &[MAC, BACKEND, IFNAME, VERIFY, FPS, BPS_EACH, ADDR],
     }
 }
 
@@ -87,6 +90,7 @@ impl NetSpec {
             queues: None,
             offloads: true,
             verify: true,
+            limits: Limits::default(),
         }
     }
 
@@ -120,6 +124,8 @@ impl NetSpec {
                     "ifname={value}: ifname is an interface's name of up to 15 characters"
                 ));
             }
+            "fps" => self.limits.operations = rate(name, value)?,
+            "bps" => self.limits.bytes = rate(name, value)?,
             "verify" => self.verify = switch(name, value)?,
             _ => return refuse(format!("option {name} has no meaning")),
         }

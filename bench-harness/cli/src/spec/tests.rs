@@ -63,6 +63,17 @@ fn options_of_networks_are_read() {
 }
 
 #[test]
+fn limits_are_read() {
+    let limits = |operations, bytes| Limits {
+        operations: std::num::NonZeroU64::new(operations),
+        bytes: std::num::NonZeroU64::new(bytes),
+    };
+    assert_eq!(disk("ahci,iops=2K,bps=10M").limits, limits(2000, 10_000_000));
+    assert_eq!(net("virtio-net,fps=5").limits, limits(5, 0));
+    assert_eq!(disk("pvscsi,iops=off").limits, Limits::default());
+}
+
+#[test]
 fn a_doubled_comma_belongs_to_the_value() {
     let spec = disk("ahci,path=a,,b.img,direct=on");
     assert_eq!(spec.path, Some("a,b.img".into()));
@@ -90,11 +101,11 @@ fn what_is_unknown_is_named_with_what_is_known() {
     assert_eq!(error("virtio-blk,,"), format!("no device \"virtio-blk,\": {KNOWN}"));
     assert_eq!(
         error("ahci,queues=2"),
-        "ahci has no option \"queues\": it has path, backend, readonly, write, direct, engine, verify, id"
+        "ahci has no option \"queues\": it has path, backend, readonly, write, direct, engine, verify, id, iops, bps"
     );
     assert_eq!(
         error("e1000,offloads=off"),
-        "e1000 has no option \"offloads\": it has mac, backend, ifname, verify"
+        "e1000 has no option \"offloads\": it has mac, backend, ifname, verify, fps, bps"
     );
     assert_eq!(error("ahci,direct=yes"), "direct=yes: direct is one of on, off");
     assert_eq!(error("ahci,backend=tape"), "backend=tape: backend is one of file, memory, null");
@@ -131,6 +142,10 @@ fn what_makes_no_sense_is_refused() {
         "e1000,mac=52:54:00:12:34:+6",
         "e1000,mac=00:00:00:00:00:00",
         "e1000,mac=01:00:5e:00:00:01",
+        "ahci,iops=0",
+        "ahci,bps=fast",
+        "e1000,iops=1",
+        "e1000,fps=",
     ] {
         error(text);
     }
@@ -182,7 +197,7 @@ fn what_is_booted_has_options_of_its_own() {
     assert_eq!(boot_error("ahci"), "ahci needs path=FILE, an image or block device");
     assert_eq!(
         boot_error("e1000,queues=2"),
-        "e1000 has no option \"queues\": it has mac, backend, ifname, addr"
+        "e1000 has no option \"queues\": it has mac, backend, ifname, fps, bps, addr"
     );
     for wrong in ["0", "20", "", "1.0", "+1", "001", "x"] {
         let expected = format!("addr={wrong}: addr is a hexadecimal number from 1 to 1f");
