@@ -9,7 +9,8 @@ use paraslot_vmm::{LinuxEnd, LinuxHandle, Path};
 use crate::complaints::Allowed;
 use crate::guest::{Boot, Machine, Shape};
 use crate::world::{self, World};
-use rig::{Kind, Rig};
+pub(crate) use rig::Kind;
+use rig::Rig;
 
 const DISK: &str = include_str!("scripts/disk.sh");
 const BIND: &str = include_str!("scripts/bind.sh");

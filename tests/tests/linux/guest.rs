@@ -122,6 +122,17 @@ impl<'a> Machine<'a> {
         self.vm.plug(Bdf::root(slot), device).expect("a free slot");
     }
 
+    /// The same with a device that has its threads to itself.
+    pub(crate) fn plug_apart(
+        &mut self,
+        slot: u8,
+        make: impl FnOnce(&LinuxHandle, Bdf) -> SharedDevice,
+    ) {
+        let bdf = Bdf::root(slot);
+        let device = make(&self.vm.handle(), bdf);
+        self.vm.plug(bdf, device).expect("a free slot");
+    }
+
     /// The disk with the tools, for this machine alone.
     pub(crate) fn tools(&self) -> Arc<dyn BlockBackend> {
         self.world.tools()

@@ -10,4 +10,5 @@ mod complaints;
 mod disks;
 mod guest;
 mod networks;
+mod plugging;
 mod world;

@@ -5,7 +5,7 @@
 //! gigabyte is in jumbo frames, of which it receives 20. With virtio-net and vmxnet3, which leave
 //! segmentation to the host in both directions, it receives 30.
 
-mod adapter;
+pub(crate) mod adapter;
 mod far_end;
 mod program;
 
@@ -15,9 +15,11 @@ use paraslot_vmm::{LinuxEnd, LinuxHandle};
 use crate::complaints::Allowed;
 use crate::guest::{Boot, Machine, Shape};
 use crate::world::{self, World};
-use adapter::{Adapter, Kind, plug_tools};
+use adapter::plug_tools;
+pub(crate) use adapter::{Adapter, Kind};
 
-const NET: &str = include_str!("networks/scripts/net.sh");
+/// What scripts about networks start with.
+pub(crate) const NET: &str = include_str!("networks/scripts/net.sh");
 const BIND: &str = include_str!("networks/scripts/bind.sh");
 const TRAFFIC: &str = include_str!("networks/scripts/traffic.sh");
 const STATISTICS: &str = include_str!("networks/scripts/statistics.sh");

@@ -59,8 +59,8 @@ pub(crate) struct Adapter {
     pub(crate) far: FarEnd,
     /// Whether the cable was ever pulled.
     pulled: bool,
-    set_link: Box<dyn Fn(bool) + Send>,
-    statistics: Box<dyn Fn() -> NetStatistics + Send>,
+    set_link: SetLink,
+    statistics: Statistics,
 }
 
 fn share(device: impl paraslot_pci::PciDevice + 'static) -> SharedDevice {
@@ -69,6 +69,51 @@ fn share(device: impl paraslot_pci::PciDevice + 'static) -> SharedDevice {
 
 fn address(number: u8) -> [u8; 6] {
     [2, 0, 0, 0, 9, number]
+}
+
+type SetLink = Box<dyn Fn(bool) + Send>;
+type Statistics = Box<dyn Fn() -> NetStatistics + Send>;
+
+/// An adapter at a far end, and its owner's ways to it.
+fn function(
+    kind: Kind,
+    far: &FarEnd,
+    mac: [u8; 6],
+    queues: u16,
+    host: GuestHost,
+) -> (SharedDevice, SetLink, Statistics) {
+    let options = TapOptions { queues, ..TapOptions::new(far.name()) };
+    let backend = Arc::new(TapBackend::open(&options).expect("the interface"));
+    macro_rules! with_control {
+        ($control:expr, $device:expr) => {{
+            let (link, counts) = ($control, $control);
+            let set_link = Box::new(move |up| link.set_link(up));
+            (share($device), set_link, Box::new(move || counts.statistics()))
+        }};
+    }
+    match kind {
+        Kind::VirtioNet => {
+            let options = paraslot_virtio_net::Options {
+                mac,
+                queue_pairs: queues,
+                mtu: Some(MTU),
+                ..Default::default()
+            };
+            let device = VirtioNet::new(backend, &options).expect("an adapter");
+            with_control!(device.control(), VirtioPci::new(device, host).expect("a function"))
+        }
+        Kind::Vmxnet3 => {
+            let options =
+                paraslot_vmxnet3::Options { queues, ..paraslot_vmxnet3::Options::new(mac) };
+            let device = Vmxnet3::new(backend, options, host).expect("an adapter");
+            with_control!(device.control(), device)
+        }
+        Kind::E1000 => {
+            let options = paraslot_e1000::Options::new(mac);
+            let device = E1000::new(backend, options, host).expect("an adapter");
+            with_control!(device.control(), device)
+        }
+    }
 }
 
 impl Adapter {
@@ -80,49 +125,31 @@ impl Adapter {
         number: u8,
         queues: u16,
     ) -> Self {
-        let far = FarEnd::new(number, queues);
-        let options = TapOptions { queues, ..TapOptions::new(far.name()) };
-        let backend = Arc::new(TapBackend::open(&options).expect("the interface"));
-        let mac = address(number);
-        let (mut set_link, mut statistics) = (None, None);
-        machine.plug(slot, |host| {
-            macro_rules! keep {
-                ($control:expr) => {{
-                    let (link, counts) = ($control, $control);
-                    set_link = Some(Box::new(move |up| link.set_link(up)) as _);
-                    statistics = Some(Box::new(move || counts.statistics()) as _);
-                }};
-            }
-            match kind {
-                Kind::VirtioNet => {
-                    let options = paraslot_virtio_net::Options {
-                        mac,
-                        queue_pairs: queues,
-                        mtu: Some(MTU),
-                        ..Default::default()
-                    };
-                    let device = VirtioNet::new(backend, &options).expect("an adapter");
-                    keep!(device.control());
-                    share(VirtioPci::new(device, host).expect("a function"))
-                }
-                Kind::Vmxnet3 => {
-                    let options =
-                        paraslot_vmxnet3::Options { queues, ..paraslot_vmxnet3::Options::new(mac) };
-                    let device = Vmxnet3::new(backend, options, host).expect("an adapter");
-                    keep!(device.control());
-                    share(device)
-                }
-                Kind::E1000 => {
-                    let options = paraslot_e1000::Options::new(mac);
-                    let device = E1000::new(backend, options, host).expect("an adapter");
-                    keep!(device.control());
-                    share(device)
-                }
-            }
-        });
-        let set_link = set_link.expect("a control");
-        let statistics = statistics.expect("a control");
-        Self { kind, slot, number, queues, far, pulled: false, set_link, statistics }
+        let mut adapter = Self::new(kind, slot, number, queues);
+        machine.plug(slot, |host| adapter.another(host));
+        adapter
+    }
+
+    /// A far end without an adapter, which [`another`](Self::another) is.
+    pub(crate) fn new(kind: Kind, slot: u8, number: u8, queues: u16) -> Self {
+        Self {
+            kind,
+            slot,
+            number,
+            queues,
+            far: FarEnd::new(number, queues),
+            pulled: false,
+            set_link: Box::new(|_| ()),
+            statistics: Box::new(NetStatistics::default),
+        }
+    }
+
+    /// An adapter at the far end; it has none any more.
+    pub(crate) fn another(&mut self, host: GuestHost) -> SharedDevice {
+        let mac = address(self.number);
+        let (device, set_link, statistics) = function(self.kind, &self.far, mac, self.queues, host);
+        (self.set_link, self.statistics) = (set_link, statistics);
+        device
     }
 
     /// Its address, as the guest writes it.
