@@ -18,7 +18,7 @@ use crate::backing::open_drive;
 use crate::error::Usage;
 use crate::hardware::Hardware;
 use crate::spec::Request;
-use crate::{control, machine, signals, socket};
+use crate::{control, machine, signals};
 use fleet::Fleet;
 use parts::{Parts, Passed};
 use remote::{Remote, say};
@@ -42,7 +42,8 @@ pub(crate) fn boot(arguments: &BootArgs) -> anyhow::Result<()> {
     }
 
     // Before anything has threads of its own.
-    let listener = arguments.control.as_deref().map(control::bind).transpose()?;
+    let control = arguments.control.as_deref().map(control::bind).transpose()?;
+    let (listener, _bound) = control.unzip();
     let remote = Remote::new(arguments.snapshot.is_some());
     let terminal = Terminal::standard_input();
     watch_signals(&remote, &terminal)?;
@@ -87,7 +88,6 @@ pub(crate) fn boot(arguments: &BootArgs) -> anyhow::Result<()> {
     let end = guest.attend(&mut vm, &remote, &terminal);
     let drives = fleet.close();
     drop(vm);
-    socket::remove(arguments.control.as_slice());
     if let Some(passed) = &passed {
         passed.tell_faults();
     }

@@ -22,10 +22,11 @@ use crate::backing::{Drive, network, open_drive, threads_for};
 use crate::control::{self, Owned};
 use crate::counted::Counted;
 use crate::devices;
+use crate::signals;
 use crate::spec::{Request, Served};
-use crate::{signals, socket};
 use board::{Board, Entry, Work};
 use sandbox::Sandbox;
+use sockets::Socket;
 
 /// A device that waits for its clients.
 struct Service {
@@ -47,7 +48,8 @@ pub(crate) fn serve(arguments: &ServeArgs) -> anyhow::Result<()> {
         eprintln!("paraslot: this kernel has no Landlock: files are not restricted");
     }
     // Before there are threads that make files.
-    let listener = arguments.control.as_deref().map(control::bind).transpose()?;
+    let control = arguments.control.as_deref().map(control::bind).transpose()?;
+    let (listener, _bound) = control.unzip();
     let stop = Stop::new().context("no eventfd")?;
     let board = Board::default();
     watch_signals(&stop, &board)?;
@@ -56,11 +58,13 @@ pub(crate) fn serve(arguments: &ServeArgs) -> anyhow::Result<()> {
 
     let sockets = sockets::open(&arguments.socket, arguments.device.len())?;
     let drives = requests().map(open_drive).collect::<Result<Vec<_>, _>>()?;
-    let (mut services, mut all) = (Vec::new(), Vec::new());
+    let (mut services, mut all, mut bounds) = (Vec::new(), Vec::new(), Vec::new());
     for ((request, drive), socket) in requests().zip(&drives).zip(sockets) {
-        let entry = board.add(request.name(), &socket.name);
-        let made = service(request, drive.as_ref(), socket.listener, &entry, arguments, &mut all);
-        let server = made.with_context(|| format!("{} at {}", request.name(), socket.name))?;
+        let Socket { name, listener, bound } = socket;
+        bounds.push(bound);
+        let entry = board.add(request.name(), &name);
+        let made = service(request, drive.as_ref(), listener, &entry, arguments, &mut all);
+        let server = made.with_context(|| format!("{} at {name}", request.name()))?;
         services.push(Service { entry, server, cpu: None, once: false });
     }
     if let Some(listener) = listener {
@@ -71,8 +75,7 @@ pub(crate) fn serve(arguments: &ServeArgs) -> anyhow::Result<()> {
         if arguments.no_sandbox { Ok(()) } else { sandbox.restrict_system_calls() }
     };
     let served = attend_all(services, &stop, restrict, || Ok(()));
-    socket::remove(&arguments.socket);
-    socket::remove(arguments.control.as_slice());
+    drop(bounds);
     // What the guests did not flush is there, too.
     let flushed = drives.iter().flatten().try_for_each(|drive| drive.flush());
     served.and(flushed)

@@ -30,11 +30,20 @@ fn is_socket(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
-/// Takes sockets of our own away.
-pub(crate) fn remove(paths: &[PathBuf]) {
-    for path in paths {
+/// The path of a socket of our own, which goes with this.
+pub(crate) struct Bound(PathBuf);
+
+impl Bound {
+    /// Has it taken away in the end.
+    pub(crate) fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
         // Somebody has done so already.
-        let _ = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
@@ -53,7 +62,8 @@ mod tests {
         let again = bind(&path).unwrap();
         UnixStream::connect(&path).unwrap();
         drop(again);
-        remove(&[path.clone(), path.clone()]);
+        drop([Bound::new(&path), Bound::new(&path)]);
+        assert!(!path.exists());
         std::fs::write(&path, "not a socket").unwrap();
         assert!(bind(&path).is_err());
         assert!(path.exists(), "what is not a socket is left alone");

@@ -142,3 +142,16 @@ fn a_program_that_is_not_there_is_told_of() {
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert!(errors.contains("is there a --control /nowhere/control?"), "{errors}");
 }
+
+#[test]
+fn nothing_is_left_of_what_did_not_start() {
+    let place = tempfile::TempDir::new().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_paraslot"));
+    let sockets = ["--socket", "disk.sock", "--control", SOCKET];
+    let command = command.args(["serve", "--device", "ahci,path=none.img"]).args(sockets);
+    // With the sandbox it ends before, at the image that is not there.
+    let output = command.arg("--no-sandbox").current_dir(place.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let left: Vec<_> = std::fs::read_dir(place.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -9,18 +9,20 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::{Answer, Command, Done, LINE_MAX};
-use crate::{socket, sys};
+use crate::socket::{self, Bound};
+use crate::sys;
 
 /// How long a client has for a command, and then for taking the answer. There is one client at a time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Listens at `path`, where this user alone can connect.
+/// Listens at `path`, where this user alone can connect, and which is to be taken away in the end.
 ///
 /// # Errors
 /// When somebody listens there, or nobody can.
-pub(crate) fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+pub(crate) fn bind(path: &Path) -> anyhow::Result<(UnixListener, Bound)> {
     // The mode is there with the socket, not a moment later.
-    sys::with_file_mask(0o177, || socket::bind(path))
+    let listener = sys::with_file_mask(0o177, || socket::bind(path))?;
+    Ok((listener, Bound::new(path)))
 }
 
 /// Has `owner` do what clients ask for, one after the other, on a thread of its own, for as long as the

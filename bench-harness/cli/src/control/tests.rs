@@ -153,10 +153,12 @@ fn a_line_without_an_end_is_not_kept() {
 fn this_user_alone_can_connect() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("control");
-    let _listener = bind(&path).unwrap();
+    let (_listener, bound) = bind(&path).unwrap();
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert!(bind(&path).unwrap_err().to_string().contains("another program"));
+    assert!(bind(&path).err().unwrap().to_string().contains("another program"));
+    drop(bound);
+    assert!(!path.exists());
 }
 
 #[test]

@@ -8,13 +8,15 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
 use crate::error::Usage;
-use crate::socket;
+use crate::socket::{self, Bound};
 
 /// A socket that listens.
 pub(super) struct Socket {
     /// Its path, or its number among those that were passed on.
     pub(super) name: String,
     pub(super) listener: UnixListener,
+    /// It is our own.
+    pub(super) bound: Option<Bound>,
 }
 
 /// A socket for each of `count` devices: at `paths`, or without any those that systemd passes on.
@@ -43,13 +45,14 @@ pub(super) fn open(paths: &[PathBuf], count: usize) -> anyhow::Result<Vec<Socket
         let listener = passed.take_unix_listener(index);
         let listener = listener.with_context(|| format!("socket {index} of systemd's"))?;
         let listener = listener.with_context(|| format!("socket {index} of systemd's is taken"))?;
-        Ok(Socket { name: format!("socket {index}"), listener })
+        Ok(Socket { name: format!("socket {index}"), listener, bound: None })
     });
     sockets.collect()
 }
 
 fn bind(path: &Path) -> anyhow::Result<Socket> {
-    Ok(Socket { name: path.display().to_string(), listener: socket::bind(path)? })
+    let listener = socket::bind(path)?;
+    Ok(Socket { name: path.display().to_string(), listener, bound: Some(Bound::new(path)) })
 }
 
 /// Tells systemd, if it is that which has started this, that clients can come.
