@@ -1,20 +1,12 @@
 //! Who a device says it is, asked of a live one.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError};
 
-use paraslot_backends::block::{NullBackend, NullOptions};
-use paraslot_backends::net::Sink;
-use paraslot_device::interrupt::NoInterrupts;
-use paraslot_device::{Host, ManualExecutor};
+use paraslot_catalogue::live::Live;
+use paraslot_pci::Picture;
 use paraslot_protocol::Device;
-use paraslot_spec::pci::header;
 use paraslot_vfio::HostFunction;
 use pci_ids::FromId;
-use vm_memory::{GuestAddress, GuestMemoryMmap};
-
-use crate::spec::DeviceSpec;
-use crate::{devices, network};
 
 /// A function's vendor and device ID, with the names that the PCI ID list has for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,38 +35,12 @@ impl fmt::Display for Identity {
     }
 }
 
-/// The identity of a device with the options it has by default; `None` if the host lacks what it
-/// takes to make one.
+/// The identity of a device of ours; `None` if the catalogue has none, or the host lacks what it takes to make
+/// one.
 pub(crate) fn of(device: Device) -> Option<Identity> {
-    const MEMORY: usize = 4096;
-    const DISK: u64 = 1 << 20;
-    let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), MEMORY)]).ok()?;
-    let host = Host {
-        memory: Arc::new(memory),
-        msi: Arc::new(NoInterrupts),
-        intx: Arc::new(NoInterrupts),
-        executor: Arc::new(ManualExecutor::new()),
-    };
-    let function = match DeviceSpec::new(device) {
-        DeviceSpec::Disk(spec) => {
-            let backend = Arc::new(NullBackend::new(DISK, NullOptions::default()).ok()?);
-            devices::disk::<devices::Shared, _>(&spec, backend, host).ok()?.0
-        }
-        DeviceSpec::Net(spec) => {
-            let backend = Arc::new(Sink::new(1).ok()?);
-            devices::adapter::<devices::Shared, _>(&spec, backend, network::address(&spec), host)
-                .ok()?
-                .0
-        }
-        DeviceSpec::Passed(_) => return None,
-    };
-    let mut function = function.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut read = |offset| {
-        let mut id = [0; 2];
-        function.config_read(offset, &mut id);
-        u16::from_le_bytes(id)
-    };
-    Some(Identity { vendor: read(header::VENDOR_ID), device: read(header::DEVICE_ID) })
+    let mut function = (paraslot_catalogue::find(device.name())?.make)().ok()?;
+    let Picture { vendor, device, .. } = Live::of(function.as_mut()).picture;
+    Some(Identity { vendor, device })
 }
 
 #[cfg(test)]

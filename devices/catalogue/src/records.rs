@@ -71,15 +71,14 @@ const fn instead(choose: &'static str, when: &'static str) -> Instead {
 }
 
 /// What holds of all functions.
-const HOTPLUG: &str = "By a host that can: a function may be dropped at any time, in use or not, and a fresh one \
-     plugged. `RootBus` has `plug` and `unplug`; a Linux guest is told by hand, with `remove` and `rescan`.";
+const HOTPLUG: &str = "A function may be dropped at any time, in use or not, and a fresh one plugged (`paraslot \
+     control` does both to a guest of `paraslot boot`). There is no hot-plug controller: a Linux guest is told by \
+     hand, with `remove` before and `rescan` after.";
 const SNAPSHOT: &str = "Saved while paused, with what is in flight drained or carried: no request is lost or done \
      twice, no interrupt or doorbell missed. The format has a version, and each release's is kept as a test.";
 const MIGRATION: &str = "What it writes to memory is in vm-memory's dirty bitmap by the time the write is over; over \
      vfio-user also by the protocol's migration and DMA logging.";
 const VIOMMU: &str = "Memory is reached through the host's `DmaSpace` alone, which may translate. Nobody has tried it \
      behind a VMM's virtual IOMMU.";
-const DISK_LIMITS: &str =
-    "Bytes and operations a second, by token bucket, changed while the guest runs.";
-const NET_LIMITS: &str =
-    "Bytes and frames a second in either direction, by token bucket, changed while the guest runs.";
+const DISK_LIMITS: &str = "Bytes and operations a second (`bps=`, `iops=`), by token bucket, changed while the guest runs.";
+const NET_LIMITS: &str = "Bytes and frames a second in either direction (`bps=`, `fps=`), by token bucket, changed while the guest runs.";
