@@ -5,11 +5,16 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use paraslot_device::{DeviceError, Executor, Host, SavedState, StateError};
+use paraslot_device::{
+    DeviceError, Executor, Host, SavedState, StateError, ThreadExecutor, ThreadOptions,
+};
 use paraslot_pci::{BarState, Bdf, Layout, PciDevice};
 use paraslot_vfio_user::{ClientSpace, Fault, Server, Stop, VfioUser};
 use paraslot_vmm::in_process::{GuestRam, InProcess};
+
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use crate::parts::Part;
 
@@ -47,7 +52,7 @@ impl Served {
         (served, control.expect("it was made"))
     }
 
-    /// A client's function for the machine of `host`, whose memory must be shared.
+    /// A client's function for the machine of `host`.
     ///
     /// # Panics
     /// When the server is gone, or the host lacks something.
@@ -74,18 +79,31 @@ impl Drop for Served {
     }
 }
 
-/// Makes a function behind a server of its own, and plugs it into a machine, whose memory must be shared. When
-/// it is taken out and dropped, the server ends.
+/// Makes a function behind a server of its own, and plugs it into a machine. When it is taken out and dropped, the
+/// server ends. If the machine's memory is shared, its executor is the server's too; if not, the server has one of
+/// its own, since its workers wait for the machine's.
 ///
 /// # Panics
 /// When it cannot be made, or its place is taken; and when it is dropped if the connection was lost before.
 pub fn plug<P: Part>(machine: &InProcess, slot: Bdf, part: P) -> P::Control {
-    let (server, control) = Served::new(machine.executor(), part);
-    let function = server.connect(machine.host(slot));
+    let host = machine.host(slot);
+    let is_shared = host.memory.iter().all(|part| part.file_offset().is_some());
+    let executor = if is_shared { machine.executor() } else { executor() };
+    let (server, control) = Served::new(executor, part);
+    let function = server.connect(host);
     let fault = function.fault();
     let remote = Remote { function, fault, _server: server };
     machine.plug(slot, remote).expect("a free place");
     control
+}
+
+/// A thread of nobody else's that sleeps when it has nothing to do.
+///
+/// # Panics
+/// When the host lacks a thread.
+pub fn executor() -> Arc<dyn Executor> {
+    let options = ThreadOptions { busy_poll: Duration::ZERO, ..Default::default() };
+    Arc::new(ThreadExecutor::new("server", &options).expect("a thread"))
 }
 
 /// A function and its server.

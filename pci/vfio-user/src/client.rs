@@ -2,6 +2,7 @@
 
 mod discovery;
 mod forward;
+mod lent;
 mod link;
 mod messages;
 mod state;
@@ -13,11 +14,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use paraslot_device::{
-    DeviceError, Doorbell, Host, IntxEventFds, MsiMessage, SavedState, StateError,
+    DeviceError, DmaSpace, Doorbell, Host, IntxEventFds, MsiMessage, SavedState, StateError,
+    WorkerHandle,
 };
 use paraslot_pci::{BarKind, BarState, Layout, PciDevice};
 use paraslot_spec::pci::{Command, header, msi, msix, pm};
-use vm_memory::GuestAddressSpace;
 
 use crate::connection::End;
 use crate::function::Capabilities;
@@ -52,8 +53,8 @@ pub enum ClientError {
     /// It is not a function that can be used.
     #[error("the function that is served: {0}")]
     Unsuited(&'static str),
-    /// Guest memory that no other process can map.
-    #[error("guest memory at {0:#x} has no file: a vfio-user server cannot map it")]
+    /// Guest memory that no other process can map, and a server that does not read and write it by messages.
+    #[error("guest memory at {0:#x} has no file: the vfio-user server cannot map it")]
     NoFile(u64),
     /// The host lacks something that it takes.
     #[error("vfio-user: {0}")]
@@ -83,8 +84,11 @@ impl Fault {
 /// it looks are one, as with any eventfd. A doorbell that
 /// is an eventfd is rung instead of written. A page that may be read without asking is mapped.
 ///
-/// All of the guest's memory has to be in files, as memory that was made with `memfd_create` is; it is shared
-/// with the server when the function is made. Memory that the guest gets later is not.
+/// The guest's memory should be in files, as memory that was made with `memfd_create` is: those are shared with the
+/// server when the function is made. What is in none the server reads and writes by messages, some for each request
+/// of the guest's; they are answered by a worker, and by whoever waits for the server in the meantime. That worker needs
+/// a thread: an executor on which the server's own workers run too (where both are in one process) may have
+/// all of its threads wait for it. Memory that the guest gets later the server does not have.
 ///
 /// A server that goes away, breaks the protocol or refuses what it must not leaves a function of which all
 /// registers read as ones, and a [`Fault`].
@@ -109,6 +113,8 @@ pub struct VfioUser<A> {
     paused: Paused,
     lost: bool,
     fault: Fault,
+    /// Answers what the server asks of memory, if not all of it is shared.
+    _attendant: Option<Box<dyn WorkerHandle>>,
     /// What the server has mapped stays, and what its pin is wired to.
     memory: A,
 }
@@ -130,7 +136,7 @@ enum Pin {
     Forwarded(vmm_sys_util::eventfd::EventFd),
 }
 
-impl<A: GuestAddressSpace> VfioUser<A> {
+impl<A: DmaSpace> VfioUser<A> {
     /// The function that is served at the socket `path`.
     ///
     /// # Errors
@@ -184,7 +190,9 @@ impl<A: GuestAddressSpace> VfioUser<A> {
             layout.doorbells.extend(doorbells(&mut link, index, size(index.into()))?);
         }
         layout.windows = windows(regions)?;
-        share(&mut link, &memory)?;
+        let attendant = share(&mut link, &memory)?;
+        let attendant = attendant.map(|one| executor.spawn("vfio-user memory", Box::new(one)));
+        let attendant = attendant.transpose()?;
 
         let (has_states, can_move) = link.migration()?;
         let mut forwarder = Forwarder::new(msi.clone(), intx.clone(), executor)?;
@@ -209,6 +217,7 @@ impl<A: GuestAddressSpace> VfioUser<A> {
             paused: Paused::No,
             lost: false,
             fault: Fault::default(),
+            _attendant: attendant,
             memory,
         };
         device.wire_pin()?;

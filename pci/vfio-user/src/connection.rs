@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use crate::sys::{self, For};
+use crate::sys;
 use crate::wire::{HEADER_LEN, Header, MAX_MESSAGE, flags};
 
 /// Why a connection came to its end.
@@ -23,6 +23,9 @@ pub enum End {
     /// The client broke the protocol.
     #[error("the client broke the protocol: {0}")]
     Protocol(&'static str),
+    /// What was asked of the other end was not answered in time.
+    #[error("no answer came in time")]
+    Silent,
     /// The function did not let go of the client's memory, or could not go on.
     #[error("the function: {0}")]
     Device(#[from] paraslot_device::DeviceError),
@@ -40,74 +43,93 @@ pub(crate) struct Message {
     pub(crate) too_many_fds: bool,
 }
 
-/// Waits until the socket is ready, and does whatever else comes up meanwhile.
-pub(crate) trait Wait {
-    fn wait(&mut self, socket: &UnixStream, what: For) -> Result<(), End>;
+/// A message that comes in parts.
+#[derive(Default)]
+pub(crate) struct Incoming {
+    head: [u8; HEADER_LEN],
+    /// Once all of it has come.
+    header: Option<Header>,
+    payload: Vec<u8>,
+    /// Bytes that have come, of the header or, once that is whole, of the payload.
+    done: usize,
+    fds: Vec<OwnedFd>,
+    too_many_fds: bool,
 }
 
-/// Receives one message.
-pub(crate) fn receive(socket: &UnixStream, wait: &mut dyn Wait) -> Result<Message, End> {
-    let (mut fds, mut too_many_fds) = (Vec::new(), false);
-    let mut fill = |place: &mut [u8]| {
-        let mut done = 0;
-        while let Some(rest) = place.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match sys::receive(socket, rest, &mut fds) {
-                Ok(received) if received.len == 0 => return Err(End::Closed),
-                Ok(received) => {
-                    done += received.len;
-                    // Whatever a client sends byte by byte, it has that many descriptors here at most.
-                    too_many_fds |= received.truncated || fds.len() > sys::MAX_FDS;
-                    fds.truncate(sys::MAX_FDS);
-                }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => wait.wait(socket, For::Input)?,
-                    io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::ConnectionReset => return Err(End::Closed),
-                    _ => return Err(error.into()),
+impl Incoming {
+    /// Takes what has come, up to the end of the message, which is returned if it is there. Does not block.
+    pub(crate) fn take(&mut self, socket: &UnixStream) -> Result<Option<Message>, End> {
+        loop {
+            let place = match self.header {
+                None => self.head.get_mut(self.done..),
+                Some(_) => self.payload.get_mut(self.done..),
+            };
+            match place.filter(|rest| !rest.is_empty()) {
+                Some(rest) => match sys::receive(socket, rest, &mut self.fds) {
+                    Ok(received) if received.len == 0 => return Err(End::Closed),
+                    Ok(received) => {
+                        self.done += received.len;
+                        // Whatever a sender sends byte by byte, it has that many descriptors here at most.
+                        self.too_many_fds |= received.truncated || self.fds.len() > sys::MAX_FDS;
+                        self.fds.truncate(sys::MAX_FDS);
+                    }
+                    Err(error) => match error.kind() {
+                        io::ErrorKind::WouldBlock => return Ok(None),
+                        io::ErrorKind::Interrupted => {}
+                        io::ErrorKind::ConnectionReset => return Err(End::Closed),
+                        _ => return Err(error.into()),
+                    },
+                },
+                None => match self.header {
+                    None => self.begin()?,
+                    Some(header) => {
+                        let Self { payload, fds, too_many_fds, .. } = std::mem::take(self);
+                        return Ok(Some(Message { header, payload, fds, too_many_fds }));
+                    }
                 },
             }
         }
-        Ok(())
-    };
-    let mut header = [0; HEADER_LEN];
-    fill(&mut header)?;
-    let header = Header::parse(&header);
-    let size = usize::try_from(header.size).unwrap_or(usize::MAX);
-    if !(HEADER_LEN..=MAX_MESSAGE).contains(&size) {
-        return Err(End::Protocol("a message of an impossible size"));
     }
-    let mut payload = vec![0; size - HEADER_LEN];
-    fill(&mut payload)?;
-    Ok(Message { header, payload, fds, too_many_fds })
+
+    /// The header is whole.
+    fn begin(&mut self) -> Result<(), End> {
+        let header = Header::parse(&self.head);
+        let size = usize::try_from(header.size).unwrap_or(usize::MAX);
+        if !(HEADER_LEN..=MAX_MESSAGE).contains(&size) {
+            return Err(End::Protocol("a message of an impossible size"));
+        }
+        self.payload = vec![0; size - HEADER_LEN];
+        self.header = Some(header);
+        self.done = 0;
+        Ok(())
+    }
 }
 
-/// Sends one message.
-pub(crate) fn send(
-    socket: &UnixStream,
-    wait: &mut dyn Wait,
-    header: Header,
-    payload: &[u8],
-    fds: &[BorrowedFd<'_>],
-) -> Result<(), End> {
+/// A message that is to be sent.
+pub(crate) fn message(header: Header, payload: &[u8]) -> Vec<u8> {
     let size = u32::try_from(HEADER_LEN + payload.len()).unwrap_or(u32::MAX);
     let mut message = Header { size, ..header }.bytes();
     message.extend_from_slice(payload);
-    let mut done = 0;
-    while let Some(rest) = message.get(done..).filter(|rest| !rest.is_empty()) {
-        let fds = if done == 0 { fds } else { &[] };
-        match sys::send(socket, rest, fds) {
-            Ok(len) => done += len,
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock => wait.wait(socket, For::Output)?,
-                io::ErrorKind::Interrupted => {}
-                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
-                    return Err(End::Closed);
-                }
-                _ => return Err(error.into()),
-            },
-        }
+    message
+}
+
+/// Sends what it can of the rest of a message, of which `done` bytes are gone; its descriptors go with the first.
+/// Returns how many more are gone, 0 if none can be now. Does not block.
+pub(crate) fn send_some(
+    socket: &UnixStream,
+    message: &[u8],
+    done: usize,
+    fds: &[BorrowedFd<'_>],
+) -> Result<usize, End> {
+    let fds = if done == 0 { fds } else { &[] };
+    match sys::send(socket, message.get(done..).unwrap_or_default(), fds) {
+        Ok(len) => Ok(len),
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(0),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Err(End::Closed),
+            _ => Err(error.into()),
+        },
     }
-    Ok(())
 }
 
 /// What a command gets for an answer.
@@ -144,23 +166,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::io::Write;
-    use std::os::fd::{AsFd, AsRawFd};
-
-    /// Waits for the socket alone.
-    struct Patience;
-
-    impl Wait for Patience {
-        fn wait(&mut self, socket: &UnixStream, what: For) -> Result<(), End> {
-            sys::wait(&[(socket.as_raw_fd(), what)], -1)?;
-            Ok(())
-        }
-    }
+    use std::os::fd::AsFd;
 
     fn message(command: u16, payload: &[u8]) -> Vec<u8> {
-        let size = u32::try_from(HEADER_LEN + payload.len()).unwrap();
-        let mut bytes = Header { id: 7, command, size, ..Header::default() }.bytes();
-        bytes.extend(payload);
-        bytes
+        super::message(Header { id: 7, command, ..Header::default() }, payload)
+    }
+
+    /// The next message, of which all is there.
+    fn receive(socket: &UnixStream) -> Result<Message, End> {
+        Ok(Incoming::default().take(socket)?.unwrap())
     }
 
     #[test]
@@ -169,16 +183,30 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let bytes = [message(1, b"abc"), message(2, b"")].concat();
         here.write_all(&bytes).unwrap();
-        send(&here, &mut Patience, Header { id: 3, ..Header::default() }, b"x", &[file.as_fd()])
-            .unwrap();
+        let third = super::message(Header { id: 3, ..Header::default() }, b"x");
+        assert_eq!(send_some(&here, &third, 0, &[file.as_fd()]).unwrap(), third.len());
         drop(here);
-        let next = || receive(&there, &mut Patience);
+        let next = || receive(&there);
         let first = next().unwrap();
         assert_eq!((first.header.command, first.payload.as_slice()), (1, b"abc".as_slice()));
         assert_eq!(next().unwrap().header.command, 2);
         let third = next().unwrap();
         assert_eq!((third.header.id, third.fds.len(), third.too_many_fds), (3, 1, false));
         assert!(matches!(next(), Err(End::Closed)));
+    }
+
+    #[test]
+    fn a_message_comes_in_parts() {
+        let (mut here, there) = UnixStream::pair().unwrap();
+        let mut incoming = Incoming::default();
+        for round in 0..2 {
+            for byte in message(round, b"abc") {
+                assert!(incoming.take(&there).unwrap().is_none());
+                here.write_all(&[byte]).unwrap();
+            }
+            let message = incoming.take(&there).unwrap().unwrap();
+            assert_eq!((message.header.command, &*message.payload), (round, b"abc".as_slice()));
+        }
     }
 
     // Descriptors that come along with each of many bytes of one message.
@@ -189,7 +217,7 @@ mod tests {
         for byte in message(1, &[0; 40]) {
             sys::send(&here, &[byte], &[file.as_fd(); 4]).unwrap();
         }
-        let message = receive(&there, &mut Patience).unwrap();
+        let message = receive(&there).unwrap();
         assert!(message.too_many_fds);
         assert_eq!(message.fds.len(), sys::MAX_FDS);
     }
@@ -206,7 +234,7 @@ mod tests {
             here.write_all(&bytes).unwrap();
             drop(here);
             let end = loop {
-                match receive(&there, &mut Patience) {
+                match receive(&there) {
                     Ok(message) => prop_assert!(message.payload.len() <= bytes.len()),
                     Err(end) => break end,
                 }

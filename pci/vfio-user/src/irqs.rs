@@ -1,6 +1,7 @@
 //! SET_IRQS: which eventfds the interrupts go to, and what the client does with them.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use paraslot_pci::Layout;
 use vmm_sys_util::eventfd::EventFd;
@@ -56,7 +57,7 @@ enum Action {
 pub(crate) fn set(
     served: &mut Served,
     signals: &Signals,
-    unmask: &mut Option<EventFd>,
+    unmask: &mut Option<Arc<EventFd>>,
     payload: &[u8],
     fds: Vec<OwnedFd>,
 ) -> Result<(), i32> {
@@ -121,7 +122,7 @@ pub(crate) fn set(
         }
         (Data::Events(events), None) => match action {
             Action::Trigger => signals.assign_pin(events.into_iter().next()),
-            Action::Unmask => *unmask = events.into_iter().next(),
+            Action::Unmask => *unmask = events.into_iter().next().map(Arc::new),
             Action::Mask => return Err(libc::EOPNOTSUPP),
         },
         (Data::Events(events), Some(kind)) => {

@@ -37,7 +37,7 @@
 //! | pages that can be read without asking | mapped, by a client that says `"read_only_mmap": true` among its capabilities. Others map areas of a region that can be written for writes as well, and what they wrote there would not reach the function |
 //! | INTx | level-triggered, automasked, unmasked by command or eventfd |
 //! | MSI, MSI-X | an eventfd for each vector, in chunks. The client has the MSI-X table and does not tell of it, so a vector is unmasked in the function's own when it is given an eventfd, and masked when that is taken away; what is raised then is pending |
-//! | memory | what comes with a file. When an unmapping is answered, nothing of that memory is accessed any more, and nothing can be |
+//! | memory | what comes with a file is mapped. What comes without is read and written by messages (DMA_READ, DMA_WRITE), at most 1 TiB of it. When an unmapping is answered, nothing of that memory is accessed any more, and nothing can be |
 //! | reset | whatever was advertised |
 //! | migration | VFIO's states (version 2), of a function that can be saved: its state is a stream of text. One that cannot be saved can be stopped |
 //! | live migration | what the function has written, in pages of 4 KiB or more (DMA logging: start, stop, report), of up to 4 TiB of memory. The start waits for requests in flight |
@@ -51,15 +51,30 @@
 //! is out to harm is to undo that and fill the counter between a look and a write: it holds up the thread that
 //! raises the interrupt until the eventfd is read.
 //!
+//! # Memory without a file
+//!
+//! What the function is about to read is asked for each time, and what it has written is sent before it goes on, before
+//! the interrupt that tells of it among others. So a request of the guest's costs a message for each look at a
+//! ring, each descriptor table or list, and each buffer, and each message costs its answer; a buffer of more than
+//! `max_data_xfer_size` costs several.
+//!
+//! A client answers these commands whatever it does: while it waits for an answer of its own, for one. What it sends
+//! meanwhile is kept and done afterwards in order, up to 1024 commands of 8 MiB with 64 descriptors. One that does not
+//! answer for 30 seconds loses its connection, as does one whose answer is none (its address and count are
+//! those of the command; the count of an answer to a write may have 4 or 8 bytes). A read that it refuses fails,
+//! as at an address where no memory is. A device is not told of a write that is refused, no more than on
+//! a bus; so that it notices, that range cannot be accessed any more until it is mapped anew.
+//!
+//! Pages of this process stand for such memory, 8 MiB for what is in use at a time and 1 GiB at most. An
+//! access that needs more fails.
+//!
 //! Left out:
-//! - Memory without a file, which the server would have to read and write by messages: models resolve guest
-//!   memory to addresses once and use these from any thread, so a message for each access cannot be sound. It
-//!   is refused, with EOPNOTSUPP.
 //! - Of migration, copies of the function's own state while it runs: that is small. Of an unmapping, a report along
 //!   with it: a client asks before.
-//! - The commands of a server's, and a socket for them.
+//! - A socket of its own for the server's commands (twin-socket mode): they go along with the client's.
 //! - Pages of hardware that is passed through ([`Layout::direct`](paraslot_pci::Layout::direct)).
 
+mod channel;
 mod client;
 mod connection;
 mod function;

@@ -1,7 +1,11 @@
 //! The client's memory, as the function sees it.
 
+mod bits;
 mod mapping;
+mod remote;
+mod shadow;
 mod sigbus;
+mod space;
 mod written;
 
 use std::io;
@@ -9,25 +13,25 @@ use std::ops::Range as Span;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vm_memory::bitmap::BS;
-use vm_memory::guest_memory::{Error, GuestMemorySliceIterator, Result as MemoryResult};
-use vm_memory::{
-    GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryAtomic, GuestMemoryMmap, Permissions,
-};
+use vm_memory::{GuestAddressSpace, Permissions};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::version::{MAX_MAPS, PAGE};
 use crate::wire::dma;
 use mapping::Mapping;
+use shadow::{Generation, Lent, Room};
+use space::Mapped;
 
+pub(crate) use remote::Remote;
 pub use sigbus::survive_lost_memory;
+pub use space::{ClientMemory, ClientSpace};
 pub use written::Written;
 
 /// Bytes of memory of which it is noted what is written, at most: it takes 32 MiB to a TiB.
 const MAX_LOGGED: u64 = 1 << 42;
 
-/// Memory that a client has shared, which changes whenever it maps or unmaps some.
-pub type ClientSpace = GuestMemoryAtomic<ClientMemory>;
+/// Bytes of memory without files, at most: each is an address of this process too, in each generation.
+const MAX_LENT: u64 = 1 << 40;
 
 /// Why memory was not mapped or unmapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +44,7 @@ pub(crate) enum DmaError {
     Missing,
     /// No more can be mapped.
     TooMany,
-    /// It comes without a file.
+    /// It comes without a file, and the client takes and gives no data.
     NoFile,
     /// The kernel refused it.
     Kernel(i32),
@@ -89,90 +93,22 @@ impl Range {
     }
 }
 
-#[derive(Clone)]
-struct Mapped {
-    range: Range,
-    mapping: Arc<Mapping>,
-    written: Written,
-}
-
-/// One state of the client's memory. It can be read and written where the client has said so.
-pub struct ClientMemory {
-    /// The mappings' memory, in the same order.
-    memory: GuestMemoryMmap<Written>,
-    /// By address.
-    mapped: Vec<Mapped>,
-    /// All of it can be read and written, as a VMM's own memory can: then there is nothing to look up, for each
-    /// access to a ring.
-    unrestricted: bool,
-}
-
-impl ClientMemory {
-    fn new(mapped: Vec<Mapped>) -> Result<Self, DmaError> {
-        let regions: Option<Vec<_>> = mapped
-            .iter()
-            .map(|one| one.mapping.region(one.range.address, one.written.clone()))
-            .collect();
-        let regions = regions.ok_or(DmaError::Malformed)?;
-        let memory = if regions.is_empty() {
-            GuestMemoryMmap::new()
-        } else {
-            GuestMemoryMmap::from_regions(regions).map_err(|_| DmaError::Exists)?
-        };
-        let unrestricted = mapped.iter().all(|one| one.range.readable && one.range.writable);
-        Ok(Self { memory, mapped, unrestricted })
-    }
-
-    /// Whether nothing that is mapped there forbids it. Where nothing is mapped, `memory` has nothing either.
-    #[inline]
-    fn allows(&self, address: GuestAddress, count: usize, access: Permissions) -> bool {
-        self.unrestricted || self.permit(address, count, access)
-    }
-
-    fn permit(&self, address: GuestAddress, count: usize, access: Permissions) -> bool {
-        let end = address.0.saturating_add(count as u64);
-        let first = self.mapped.partition_point(|one| one.range.end() <= address.0);
-        let touched = self.mapped.iter().skip(first).take_while(|one| one.range.address < end);
-        touched.map(|one| one.range.permissions()).all(|allowed| allowed.allow(access))
-    }
-}
-
-impl GuestMemory for ClientMemory {
-    type PhysicalMemory = GuestMemoryMmap<Written>;
-    type Bitmap = Written;
-
-    fn check_range(&self, addr: GuestAddress, count: usize, access: Permissions) -> bool {
-        self.allows(addr, count, access)
-            && GuestMemory::check_range(&self.memory, addr, count, access)
-    }
-
-    #[inline]
-    fn get_slices<'a>(
-        &'a self,
-        addr: GuestAddress,
-        count: usize,
-        access: Permissions,
-    ) -> MemoryResult<impl GuestMemorySliceIterator<'a, BS<'a, Self::Bitmap>>> {
-        if !self.allows(addr, count, access) {
-            return Err(Error::InvalidGuestAddress(addr));
-        }
-        GuestMemory::get_slices(&self.memory, addr, count, access)
-    }
-}
-
 /// The memory of the client that is connected.
 pub(crate) struct Shared {
     space: ClientSpace,
     /// Where it is to be noted what is written, if it is.
     log: Mutex<Option<Vec<Span<u64>>>>,
+    room: Arc<Room>,
 }
 
 impl Shared {
     /// No memory.
     pub(crate) fn new() -> Self {
-        let none =
-            ClientMemory { memory: GuestMemoryMmap::new(), mapped: Vec::new(), unrestricted: true };
-        Self { space: GuestMemoryAtomic::new(none), log: Mutex::default() }
+        Self::with_room(Arc::default())
+    }
+
+    fn with_room(room: Arc<Room>) -> Self {
+        Self { space: ClientSpace::new(), log: Mutex::default(), room }
     }
 
     /// What the function gets.
@@ -180,12 +116,38 @@ impl Shared {
         self.space.clone()
     }
 
-    /// Adds memory. `lost` is written if it goes away.
+    /// Adds memory that is in a file. `lost` is written if it goes away.
     pub(crate) fn map(
         &self,
         range: Range,
-        fd: Option<OwnedFd>,
+        fd: OwnedFd,
         lost: &Arc<EventFd>,
+    ) -> Result<(), DmaError> {
+        self.add(range, |_| {
+            let mapping = Arc::new(Mapping::new(fd, range, lost)?);
+            Ok(Mapped { range, mapping, written: Written::default() })
+        })
+    }
+
+    /// Adds memory that `remote` reads and writes.
+    pub(crate) fn map_remote(&self, range: Range, remote: &Arc<Remote>) -> Result<(), DmaError> {
+        self.add(range, |now| {
+            let lent = now.mapped.iter().filter(|one| one.written.shadow().is_some());
+            let lent = lent.map(|one| one.range.size).fold(range.size, u64::saturating_add);
+            if lent > MAX_LENT {
+                return Err(DmaError::TooMany);
+            }
+            let generation = now.generation.clone().unwrap_or_else(|| Generation::new(&self.room));
+            let lent = Lent::new(remote.clone(), range);
+            Mapped::lent(lent, range, &Written::default(), generation)
+        })
+    }
+
+    /// Adds what `make` makes, if there is room for `range`.
+    fn add(
+        &self,
+        range: Range,
+        make: impl FnOnce(&ClientMemory) -> Result<Mapped, DmaError>,
     ) -> Result<(), DmaError> {
         let Range { address, size, offset, readable, writable } = range;
         let aligned = [address, size, offset].iter().all(|at| at.is_multiple_of(PAGE));
@@ -193,25 +155,22 @@ impl Shared {
             return Err(DmaError::Malformed);
         }
         let end = address.checked_add(size).ok_or(DmaError::Malformed)?;
-        let mut mapped = self.space.memory().mapped.clone();
-        let at = mapped.partition_point(|one| one.range.address < end);
-        if at
-            .checked_sub(1)
-            .and_then(|below| mapped.get(below))
-            .is_some_and(|b| b.range.end() > address)
-        {
-            return Err(DmaError::Exists);
-        }
-        if mapped.len() >= MAX_MAPS {
-            return Err(DmaError::TooMany);
-        }
-        let mapping = Mapping::new(fd.ok_or(DmaError::NoFile)?, range, lost)?;
-        let one = Mapped { range, mapping: Arc::new(mapping), written: Written::default() };
-        mapped.insert(at, one);
-        if let Some(ranges) = &*self.log() {
-            start(&mapped, ranges)?;
-        }
-        self.replace(mapped)
+        self.space.change(|now| {
+            let mut mapped = now.mapped.clone();
+            let at = mapped.partition_point(|one| one.range.address < end);
+            let below = at.checked_sub(1).and_then(|below| mapped.get(below));
+            if below.is_some_and(|below| below.range.end() > address) {
+                return Err(DmaError::Exists);
+            }
+            if mapped.len() >= MAX_MAPS {
+                return Err(DmaError::TooMany);
+            }
+            mapped.insert(at, make(now)?);
+            if let Some(ranges) = &*self.log() {
+                start(&mapped, ranges)?;
+            }
+            Ok(Some(mapped))
+        })
     }
 
     /// Whether exactly this memory is mapped.
@@ -223,20 +182,21 @@ impl Shared {
     /// Takes away exactly this memory, or all. To be called while the function is quiet: it may have
     /// addresses of that memory, whose contents are gone.
     pub(crate) fn unmap(&self, which: Option<(u64, u64)>) -> Result<(), DmaError> {
-        let mapped = self.space.memory().mapped.clone();
         let goes = |one: &Mapped| {
             which.is_none_or(|(address, size)| {
                 one.range.address == address && one.range.size == size
             })
         };
-        let (gone, left): (Vec<_>, Vec<_>) = mapped.into_iter().partition(goes);
-        if gone.is_empty() && which.is_some() {
-            return Err(DmaError::Missing);
-        }
-        let replaced = self.replace(left);
-        for one in gone {
-            one.mapping.revoke();
-        }
+        let mut gone = Vec::new();
+        let replaced = self.space.change(|now| {
+            let left;
+            (gone, left) = now.mapped.iter().cloned().partition(goes);
+            if gone.is_empty() && which.is_some() {
+                return Err(DmaError::Missing);
+            }
+            Ok(Some(left))
+        });
+        gone.iter().for_each(Mapped::revoke);
         replaced
     }
 
@@ -280,12 +240,6 @@ impl Shared {
             }
         }
         true
-    }
-
-    fn replace(&self, mapped: Vec<Mapped>) -> Result<(), DmaError> {
-        let memory = ClientMemory::new(mapped)?;
-        self.space.lock().unwrap_or_else(PoisonError::into_inner).replace(memory);
-        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use paraslot_device::{DeviceError, Executor, Host};
 use paraslot_pci::PciDevice;
@@ -20,6 +21,9 @@ use crate::sys::{self, For};
 /// Milliseconds until another look at who waits, where a client could not be let in for want of descriptors or
 /// memory.
 const SHORTAGE: i32 = 100;
+/// How long a client may take to answer what is asked of its memory. Guests' drivers give a request up after 30
+/// seconds or so, so nobody is helped by an answer that comes later.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Stops a server, from any thread, at any time and for good.
 #[derive(Clone)]
@@ -38,6 +42,10 @@ impl Stop {
     pub fn stop(&self) {
         // It fails only if it is full, which it is by having been written.
         let _ = self.0.write(1);
+    }
+
+    pub(crate) fn event(&self) -> Arc<EventFd> {
+        self.0.clone()
     }
 
     pub(crate) fn as_raw_fd(&self) -> RawFd {
@@ -69,6 +77,7 @@ pub struct Server {
     windows: Windows,
     signals: Arc<Signals>,
     memory: Shared,
+    patience: Duration,
 }
 
 impl Server {
@@ -87,7 +96,13 @@ impl Server {
             Host { memory: memory.space(), msi: signals.clone(), intx: signals.clone(), executor };
         let served = Served::new(make(host)?);
         let windows = Windows::new(served.layout());
-        Ok(Self { listener, served, windows, signals, memory })
+        Ok(Self { listener, served, windows, signals, memory, patience: PATIENCE })
+    }
+
+    /// Has clients answer sooner.
+    #[cfg(test)]
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// Serves clients until `stop` is used.
@@ -133,8 +148,9 @@ impl Server {
     /// # Errors
     /// When no other client can be served.
     pub fn serve(&mut self, client: UnixStream, stop: &Stop) -> Result<End, ServeError> {
-        let Self { listener: _, served, windows, signals, memory } = self;
-        let end = match Session::new(client, served, signals, memory, windows, stop) {
+        let Self { listener: _, served, windows, signals, memory, patience } = self;
+        let patience = (stop, *patience);
+        let end = match Session::new(client, served, signals, memory, windows, patience) {
             Ok(mut session) => session.run(),
             Err(error) => End::Socket(error),
         };
@@ -144,7 +160,7 @@ impl Server {
 
     /// Forgets the client.
     fn start_over(&mut self) -> Result<(), ServeError> {
-        let Self { listener: _, served, windows: _, signals, memory } = self;
+        let Self { listener: _, served, windows: _, signals, memory, patience: _ } = self;
         signals.clear_all();
         let forgotten = served.start_over(|| {
             // It leaves nothing to map, so nothing can be refused.

@@ -1,20 +1,21 @@
 //! One client: its messages, and what they do.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::connection::{End, Message, Reply, Wait, receive, send};
+use crate::channel::{Aside, Channel, Gone};
+use crate::connection::{End, Message, Reply};
 use crate::function::Served;
 use crate::irqs;
-use crate::memory::{DmaError, Range, Shared};
+use crate::memory::{DmaError, Range, Remote, Shared};
 use crate::migration;
 use crate::regions::{self, Windows};
 use crate::server::Stop;
 use crate::signals::Signals;
-use crate::sys::{self, For};
 use crate::version::{Capabilities, Version};
 use crate::wire::{
     DmaMap, DmaUnmap, Fields, MAX_DATA, RegionAccess, command, device, dma, flags, irq, put, put64,
@@ -22,68 +23,76 @@ use crate::wire::{
 };
 
 /// What goes on beside the client's messages.
-struct Watch<'s> {
-    stop: &'s Stop,
-    signals: &'s Signals,
+struct Watch {
+    stop: Arc<EventFd>,
+    signals: Arc<Signals>,
     /// Written when the client has taken memory away.
     lost: Arc<EventFd>,
     /// Written by the client, or the kernel in its name, to unmask the pin.
-    unmask: Option<EventFd>,
+    unmask: Mutex<Option<Arc<EventFd>>>,
 }
 
-impl Wait for Watch<'_> {
-    fn wait(&mut self, socket: &UnixStream, what: For) -> Result<(), End> {
-        loop {
-            let mut sources = vec![
-                (socket.as_raw_fd(), what),
-                (self.stop.as_raw_fd(), For::Input),
-                (self.lost.as_raw_fd(), For::Input),
-            ];
-            sources.extend(self.unmask.iter().map(|event| (event.as_raw_fd(), For::Input)));
-            let ready = sys::wait(&sources, -1)?;
-            let is_ready = |index: usize| ready.get(index).is_some_and(|ready| *ready);
-            if is_ready(1) {
-                return Err(End::Stopped);
-            }
-            if is_ready(2) {
-                return Err(End::MemoryLost);
-            }
-            if let Some(event) = self.unmask.as_ref().filter(|_| is_ready(3))
-                && event.read().is_ok()
-            {
-                self.signals.mask_pin(false);
-            }
-            if is_ready(0) {
-                return Ok(());
+impl Watch {
+    fn unmask(&self) -> Option<Arc<EventFd>> {
+        self.unmask.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_unmask(&self, event: Option<Arc<EventFd>>) {
+        *self.unmask.lock().unwrap_or_else(PoisonError::into_inner) = event;
+    }
+}
+
+impl Aside for Arc<Watch> {
+    fn events(&self) -> Vec<Arc<EventFd>> {
+        let mut events = vec![self.stop.clone(), self.lost.clone()];
+        events.extend(self.unmask());
+        events
+    }
+
+    fn written(&self, index: usize, event: &EventFd) -> Result<(), End> {
+        match index {
+            0 => return Err(End::Stopped),
+            1 => return Err(End::MemoryLost),
+            _ => {
+                if event.read().is_ok() {
+                    self.signals.mask_pin(false);
+                }
             }
         }
+        Ok(())
     }
 }
 
 /// A connection.
 pub(crate) struct Session<'s> {
-    socket: UnixStream,
+    channel: Arc<Channel>,
     served: &'s mut Served,
     signals: &'s Signals,
     memory: &'s Shared,
     windows: &'s Windows,
-    watch: Watch<'s>,
+    watch: Arc<Watch>,
     /// What the client can do, once it has said so.
     client: Option<Capabilities>,
+    /// How its memory is accessed that comes without a file.
+    remote: Option<Arc<Remote>>,
+    patience: Duration,
 }
 
 impl<'s> Session<'s> {
     pub(crate) fn new(
         socket: UnixStream,
         served: &'s mut Served,
-        signals: &'s Signals,
+        signals: &'s Arc<Signals>,
         memory: &'s Shared,
         windows: &'s Windows,
-        stop: &'s Stop,
+        (stop, patience): (&Stop, Duration),
     ) -> std::io::Result<Self> {
         let lost = Arc::new(EventFd::new(vmm_sys_util::eventfd::EFD_NONBLOCK)?);
-        let watch = Watch { stop, signals, lost, unmask: None };
-        Ok(Self { socket, served, signals, memory, windows, watch, client: None })
+        let (stop, unmask) = (stop.event(), Mutex::default());
+        let watch = Arc::new(Watch { stop, signals: signals.clone(), lost, unmask });
+        let channel = Arc::new(Channel::new(socket, Box::new(watch.clone())));
+        let (client, remote) = (None, None);
+        Ok(Self { channel, served, signals, memory, windows, watch, client, remote, patience })
     }
 
     /// Serves the client until its end.
@@ -97,13 +106,9 @@ impl<'s> Session<'s> {
 
     /// One message.
     fn turn(&mut self) -> Result<(), End> {
-        // Looked at before each message, so that a client that is never silent is stopped as well.
-        self.watch.wait(&self.socket, For::Input)?;
+        let gone = |Gone| self.channel.take_end();
         let Message { header, payload, fds, too_many_fds } =
-            receive(&self.socket, &mut self.watch)?;
-        if header.flags & flags::TYPE != flags::COMMAND {
-            return Err(End::Protocol("a message that is no command"));
-        }
+            self.channel.command().map_err(gone)?;
         let reply = if too_many_fds {
             Reply::error(libc::E2BIG)
         } else {
@@ -118,13 +123,17 @@ impl<'s> Session<'s> {
         }
         let answer = reply.header(header);
         let fds: Vec<_> = reply.fds.iter().map(AsFd::as_fd).collect();
-        send(&self.socket, &mut self.watch, answer, &reply.payload, &fds)
+        // A client that does not read is waited for as long as nobody else has something to ask of it.
+        let sent = self.channel.send(answer, &reply.payload, &fds, None);
+        sent.map_err(|Gone| self.channel.take_end())
     }
 
     fn version(&mut self, payload: &[u8]) -> Result<Reply, End> {
         let proposal = Version::parse(payload).ok_or(End::Protocol("a malformed version"))?;
         let answer = proposal.answer().ok_or(End::Protocol("another major version"))?;
         self.client = Some(proposal.capabilities);
+        let max_data = proposal.capabilities.max_data;
+        self.remote = Remote::new(self.channel.clone(), max_data, self.patience).map(Arc::new);
         Ok(Reply::of(answer.bytes()))
     }
 
@@ -157,8 +166,11 @@ impl<'s> Session<'s> {
             }
             command::GET_IRQ_INFO => irqs::info(self.served.layout(), payload).map(Reply::of),
             command::SET_IRQS => {
-                let unmask = &mut self.watch.unmask;
-                match irqs::set(self.served, self.signals, unmask, payload, fds) {
+                // Not held meanwhile: the function may access memory, and who waits for that looks at it.
+                let mut unmask = self.watch.unmask();
+                let set = irqs::set(self.served, self.signals, &mut unmask, payload, fds);
+                self.watch.set_unmask(unmask);
+                match set {
                     Ok(()) => Some(Reply::empty()),
                     Err(errno) => Some(Reply::error(errno)),
                 }
@@ -194,7 +206,11 @@ impl<'s> Session<'s> {
         if none.is_some() {
             return Err(DmaError::Malformed);
         }
-        self.memory.map(range, fd, &self.watch.lost)
+        match (fd, &self.remote) {
+            (Some(fd), _) => self.memory.map(range, fd, &self.watch.lost),
+            (None, Some(remote)) => self.memory.map_remote(range, remote),
+            (None, None) => Err(DmaError::NoFile),
+        }
     }
 
     /// When the answer is sent, the function accesses that memory no more. A request that fails has its own
@@ -255,5 +271,12 @@ impl<'s> Session<'s> {
         let mut reply = Vec::new();
         answer.put(&mut reply);
         Ok(Reply::of(reply))
+    }
+}
+
+impl Drop for Session<'_> {
+    /// Whoever waits for the client waits no more.
+    fn drop(&mut self) {
+        self.channel.end(End::Closed);
     }
 }

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::connection::{End, Message, Wait, receive, send};
+use crate::connection::{End, Incoming, Message, message, send_some};
 use crate::sys::{self, For};
 use crate::version::Version;
 use crate::wire::{Header, command};
@@ -42,6 +42,9 @@ pub(crate) mod reg {
     pub(crate) const RAISE: u64 = 0x10;
     /// The level of the pin.
     pub(crate) const LEVEL: u64 = 0x18;
+    /// 8 bytes of memory from what is written here on become the scratch register, before the access is answered; ones
+    /// if there are none.
+    pub(crate) const FETCH: u64 = 0x20;
     /// Doorbells: any value, and 7.
     pub(crate) const BELL: u64 = 0x40;
     pub(crate) const BELL_7: u64 = 0x44;
@@ -108,6 +111,7 @@ pub(crate) struct Probe {
     target: Arc<AtomicU64>,
     bell: Arc<Bell>,
     writer: Runner,
+    fetch: Box<dyn Fn(u64) -> [u8; 8] + Send>,
     paused: bool,
     seen: Arc<Seen>,
 }
@@ -152,10 +156,20 @@ impl Probe {
         let target = Arc::new(AtomicU64::new(0));
         let bell = Arc::new(Bell::new().map_err(DeviceError::Worker)?);
         let dma = Dma::new(memory, config.bus_master());
+        let fetch = {
+            let dma = dma.clone();
+            Box::new(move |address| {
+                let mut bytes = [0; 8];
+                let memory = dma.memory();
+                let read =
+                    memory.and_then(|m| m.read_slice(&mut bytes, GuestAddress(address)).ok());
+                read.map_or([0xff; 8], |()| bytes)
+            })
+        };
         let writer = Writer { dma, target: target.clone(), bell: bell.clone(), seen: seen.clone() };
         let writer = Runner::new("writer", executor, Box::new(writer))?;
         let (scratch, paused) = ([0; 8], false);
-        Ok(Self { config, layout, page, scratch, target, bell, writer, paused, seen })
+        Ok(Self { config, layout, page, scratch, target, bell, writer, fetch, paused, seen })
     }
 }
 
@@ -213,6 +227,7 @@ impl PciDevice for Probe {
                     *place = *byte;
                 }
             }
+            reg::FETCH => self.scratch = (self.fetch)(value),
             reg::RAISE => {
                 let interrupts = self.config.interrupts();
                 if interrupts.msi_enabled() {
@@ -291,6 +306,11 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Self {
+        Self::patient(Duration::from_secs(30))
+    }
+
+    /// One that waits so long for what it asks its clients.
+    pub(crate) fn patient(patience: Duration) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
@@ -302,6 +322,7 @@ impl Bench {
             Ok::<Box<dyn PciDevice>, DeviceError>(Box::new(Probe::new(host, probe)?))
         };
         let mut server = Server::new(listener, executor, make).unwrap();
+        server.set_patience(patience);
         let (ended, ends) = std::sync::mpsc::channel();
         let stop = Stop::new().unwrap();
         let thread = {
@@ -351,29 +372,37 @@ impl Drop for Bench {
     }
 }
 
-/// Waits until the test is given up.
-pub(crate) struct Patience;
-
-impl Wait for Patience {
-    fn wait(&mut self, socket: &UnixStream, what: For) -> Result<(), End> {
-        use std::os::fd::AsRawFd;
-        let ready = sys::wait(&[(socket.as_raw_fd(), what)], 30_000)?;
-        assert_eq!(ready, [true], "no answer");
-        Ok(())
-    }
-}
-
 /// A client that says what it is told to.
 pub(crate) struct Raw(pub(crate) UnixStream);
 
 impl Raw {
+    /// Waits until the test is given up.
+    fn wait(&self, what: For) {
+        use std::os::fd::AsRawFd;
+        let ready = sys::wait(&[(self.0.as_raw_fd(), what)], 30_000).unwrap();
+        assert_eq!(ready, [true], "no answer");
+    }
+
     pub(crate) fn send(&mut self, header: Header, payload: &[u8], fds: &[BorrowedFd<'_>]) {
-        send(&self.0, &mut Patience, header, payload, fds).unwrap();
+        let message = message(header, payload);
+        let mut done = 0;
+        while done < message.len() {
+            match send_some(&self.0, &message, done, fds).unwrap() {
+                0 => self.wait(For::Output),
+                len => done += len,
+            }
+        }
     }
 
     pub(crate) fn receive(&mut self) -> Result<(Header, Vec<u8>, Vec<OwnedFd>), End> {
-        let Message { header, payload, fds, .. } = receive(&self.0, &mut Patience)?;
-        Ok((header, payload, fds))
+        let mut incoming = Incoming::default();
+        loop {
+            if let Some(message) = incoming.take(&self.0)? {
+                let Message { header, payload, fds, .. } = message;
+                return Ok((header, payload, fds));
+            }
+            self.wait(For::Input);
+        }
     }
 
     pub(crate) fn ask(

@@ -4,6 +4,7 @@ mod dma;
 mod endings;
 mod hostile;
 mod interrupts;
+mod lent;
 mod logging;
 mod migration;
 mod oracle;

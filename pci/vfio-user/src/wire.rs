@@ -13,6 +13,8 @@ pub(crate) mod command {
     pub(crate) const SET_IRQS: u16 = 8;
     pub(crate) const REGION_READ: u16 = 9;
     pub(crate) const REGION_WRITE: u16 = 10;
+    pub(crate) const DMA_READ: u16 = 11;
+    pub(crate) const DMA_WRITE: u16 = 12;
     pub(crate) const RESET: u16 = 13;
     pub(crate) const REGION_WRITE_MULTI: u16 = 15;
     pub(crate) const DEVICE_FEATURE: u16 = 16;
@@ -242,6 +244,25 @@ impl DmaUnmap {
         let mut fields = Fields(payload);
         fields.u32()?;
         Some(Self { flags: fields.u32()?, address: fields.u64()?, size: fields.u64()? })
+    }
+}
+
+/// An access to memory of the client's by a message, without its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DmaAccess {
+    pub(crate) address: u64,
+    pub(crate) count: u64,
+}
+
+impl DmaAccess {
+    pub(crate) const LEN: usize = 16;
+
+    pub(crate) fn parse(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self { address: fields.u64()?, count: fields.u64()? })
+    }
+
+    pub(crate) fn put(self, bytes: &mut Vec<u8>) {
+        put64(bytes, [self.address, self.count]);
     }
 }
 

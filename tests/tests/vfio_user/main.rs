@@ -30,6 +30,7 @@ mod scsi_counts;
 mod serving;
 #[path = "../in_process/tasks.rs"]
 mod tasks;
+mod unshared;
 #[path = "../in_process/vmxnet3/mod.rs"]
 mod vmxnet3;
 #[path = "../in_process/workloads.rs"]

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use paraslot_device::{Doorbell, SharedPage};
+use paraslot_device::{DmaSpace, Doorbell, SharedPage};
 use paraslot_pci::{BarKind, BarSpec, ROM_BAR, ReadWindow};
 use paraslot_spec::pci::{Command, bar, header};
-use vm_memory::{GuestAddressSpace, GuestMemory, GuestMemoryBackend, GuestMemoryRegion};
+use vm_memory::{GuestMemory, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::ClientError;
+use super::lent::{Attendant, Lent};
 use super::link::{Link, RegionInfo};
 use crate::sys;
 use crate::wire::region;
@@ -141,15 +142,36 @@ pub(super) fn windows(regions: Vec<RegionInfo>) -> Result<Vec<ReadWindow>, Clien
     Ok(windows)
 }
 
-/// Shares all of the guest's memory.
-pub(super) fn share<A: GuestAddressSpace>(link: &mut Link, memory: &A) -> Result<(), ClientError> {
-    let memory = memory.memory();
-    let physical = memory.physical_memory();
+/// Gives the server all of the guest's memory: what is in files to be mapped, the rest to be read and written by
+/// messages. Returns who answers these, if there are any to be answered.
+pub(super) fn share<A: DmaSpace>(
+    link: &mut Link,
+    memory: &A,
+) -> Result<Option<Attendant>, ClientError> {
+    let now = memory.memory();
+    let physical = now.physical_memory();
     let physical = physical.ok_or(ClientError::Unsuited("guest memory is behind an IOMMU"))?;
+    let range = |start: u64, len: u64| Some(start..start.checked_add(len)?);
+    let ranges = physical.iter().filter_map(|part| range(part.start_addr().0, part.len()));
+    let attendant = if physical.iter().all(|part| part.file_offset().is_some()) {
+        None
+    } else {
+        Some(link.lend(Arc::new(Lent::new(memory.clone(), ranges.collect())))?)
+    };
     for part in physical.iter() {
-        let start = part.start_addr().0;
-        let file = part.file_offset().ok_or(ClientError::NoFile(start))?;
-        link.dma_map(start, part.len(), file.file().as_fd(), file.start())?;
+        let (start, len) = (part.start_addr().0, part.len());
+        let mapped = match part.file_offset() {
+            Some(file) => link.dma_map(start, len, Some(file.file().as_fd()), file.start()),
+            None => link.dma_map(start, len, None, 0),
+        };
+        match mapped {
+            Err(ClientError::Refused { errno: libc::EOPNOTSUPP, .. })
+                if part.file_offset().is_none() =>
+            {
+                return Err(ClientError::NoFile(start));
+            }
+            mapped => mapped?,
+        }
     }
-    Ok(())
+    Ok(attendant)
 }

@@ -1,41 +1,31 @@
 //! Requests and their answers.
 
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::ClientError;
-use crate::connection::{End, Message, Wait, receive, send};
-use crate::sys::{self, For};
+use super::lent::{Attendant, Lender, Nothing};
+use crate::channel::{self, Channel, Gone};
+use crate::connection::{End, Message};
+use crate::sys;
 use crate::version::{Capabilities, Version};
 use crate::wire::{
-    Fields, HEADER_LEN, Header, RegionAccess, command, dma, feature, flags, io_fd, irq, put, put64,
-    region,
+    Fields, HEADER_LEN, RegionAccess, command, dma, feature, flags, io_fd, irq, put, put64, region,
 };
 
-/// Milliseconds that a server may take for anything.
-const LIMIT: i32 = 60_000;
+/// How long a server may take for anything.
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
 /// Regions, kinds of interrupts, doorbells and areas beyond these are not looked at.
 const MOST_AREAS: u32 = 64;
 
-/// Waits for the server, for a bounded time.
-struct Patience;
-
-impl Wait for Patience {
-    fn wait(&mut self, socket: &UnixStream, what: For) -> Result<(), End> {
-        let ready = sys::wait(&[(socket.as_raw_fd(), what)], LIMIT)?;
-        match ready.first() {
-            Some(true) => Ok(()),
-            _ => Err(End::Socket(io::ErrorKind::TimedOut.into())),
-        }
-    }
-}
-
 /// A connection to a server.
 pub(crate) struct Link {
-    socket: UnixStream,
-    id: u16,
+    channel: Arc<Channel>,
     server: Capabilities,
+    /// Does what the server asks for.
+    lender: Arc<dyn Lender>,
 }
 
 /// An answer.
@@ -69,7 +59,8 @@ pub(super) const MALFORMED: ClientError = ClientError::Malformed;
 impl Link {
     /// Agrees on a version.
     pub(crate) fn new(socket: UnixStream) -> Result<Self, ClientError> {
-        let mut link = Self { socket, id: 0, server: Capabilities::default() };
+        let channel = Arc::new(Channel::new(socket, Box::new(channel::Nothing)));
+        let mut link = Self { channel, server: Capabilities::default(), lender: Arc::new(Nothing) };
         let proposal = Version::proposal();
         let answer = link.request(command::VERSION, &proposal.bytes(), &[])?;
         let version = Version::parse(&answer.payload).ok_or(MALFORMED)?;
@@ -78,6 +69,13 @@ impl Link {
         }
         link.server = version.capabilities;
         Ok(link)
+    }
+
+    /// Has `lender` do what the server asks for, from the next request on; returns who is to do it when there is no
+    /// request.
+    pub(super) fn lend(&mut self, lender: Arc<dyn Lender>) -> Result<Attendant, ClientError> {
+        self.lender = lender.clone();
+        Ok(Attendant::new(self.channel.clone(), lender)?)
     }
 
     /// Bytes that the server takes or gives in a message.
@@ -92,14 +90,15 @@ impl Link {
         payload: &[u8],
         fds: &[BorrowedFd<'_>],
     ) -> Result<Answer, ClientError> {
-        self.id = self.id.wrapping_add(1);
-        let header = Header { id: self.id, command, ..Header::default() };
-        send(&self.socket, &mut Patience, header, payload, fds)?;
-        let Message { header, payload, fds, .. } = receive(&self.socket, &mut Patience)?;
-        let is_reply = header.flags & flags::TYPE == flags::REPLY;
-        if !is_reply || header.id != self.id || header.command != command {
-            return Err(MALFORMED);
-        }
+        let request = (command, payload, fds);
+        let lender = &*self.lender;
+        let answer =
+            self.channel.request_and_serve(request, LIMIT, &|message| lender.answer(message));
+        let answer = answer.map_err(|Gone| match self.channel.take_end() {
+            End::Protocol(_) => MALFORMED,
+            end => ClientError::Connection(end),
+        });
+        let Message { header, payload, fds, .. } = answer?;
         if header.flags & flags::ERROR != 0 {
             let errno = i32::try_from(header.error).unwrap_or(libc::EIO);
             return Err(ClientError::Refused { command, errno });
@@ -269,13 +268,13 @@ impl Link {
         &mut self,
         address: u64,
         size: u64,
-        file: BorrowedFd<'_>,
+        file: Option<BorrowedFd<'_>>,
         offset: u64,
     ) -> Result<(), ClientError> {
         let mut request = Vec::new();
         put(&mut request, [32, dma::READ | dma::WRITE]);
         put64(&mut request, [offset, address, size]);
-        self.request(command::DMA_MAP, &request, &[file]).map(|_| ())
+        self.request(command::DMA_MAP, &request, file.as_slice()).map(|_| ())
     }
 
     /// Whether the server has the states of migration, and can move the function.
@@ -334,6 +333,13 @@ impl Link {
 
     pub(crate) fn reset(&mut self) -> Result<(), ClientError> {
         self.request(command::RESET, &[], &[]).map(|_| ())
+    }
+}
+
+impl Drop for Link {
+    /// The attendant may have the connection for a while yet.
+    fn drop(&mut self) {
+        self.channel.end(End::Closed);
     }
 }
 

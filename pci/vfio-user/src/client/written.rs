@@ -16,7 +16,8 @@ const MOST: usize = 1 << 16;
 impl<A: GuestAddressSpace> VfioUser<A> {
     /// Has the server note what the function writes to guest memory from now on, unless it does so already
     /// (VFIO's DMA logging). To be had before the first copy of memory is made. Nobody else notes it: the
-    /// server writes to memory that it has mapped.
+    /// server writes to memory that it has mapped. (What it writes by messages, to memory that is in no file, that
+    /// memory's own bitmap knows of as well.)
     ///
     /// # Errors
     /// [`ClientError::Refused`] by a server that cannot, or not now; the function goes on. All others as for

@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use vm_memory::mmap::MmapRegionBuilder;
-use vm_memory::{GuestAddress, GuestRegionMmap};
+use vm_memory::{GuestAddress, GuestRegionMmap, VolatileSlice};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::sigbus::{self, Watched};
@@ -66,6 +66,30 @@ impl Mapping {
         let start = address.addr().get();
         mapping.watched = Some(sigbus::watch(start, len, lost.clone()).ok_or(DmaError::TooMany)?);
         Ok(mapping)
+    }
+
+    /// Maps pages of this process, all zeroes.
+    pub(super) fn anonymous(size: u64) -> Result<Self, DmaError> {
+        let len = usize::try_from(size).map_err(|_| DmaError::Malformed)?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let address = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) };
+        if address == libc::MAP_FAILED {
+            return Err(DmaError::from_io(&io::Error::last_os_error()));
+        }
+        // One page that is used is to take one page, not two megabytes. A kernel without huge pages refuses.
+        // SAFETY: the range was just mapped; only how its pages come is changed.
+        unsafe { libc::madvise(address, len, libc::MADV_NOHUGEPAGE) };
+        let address = NonNull::new(address.cast::<u8>()).ok_or(DmaError::Malformed)?;
+        Ok(Self { address, len, watched: None })
+    }
+
+    /// The memory, of which nobody notes what is written.
+    pub(super) fn slice(&self) -> VolatileSlice<'_> {
+        // SAFETY: `len` bytes from `address` on are mapped until `self` is dropped, which the slice borrows; all
+        // access is by way of vm-memory.
+        unsafe { VolatileSlice::new(self.address.as_ptr(), self.len) }
     }
 
     /// The memory as vm-memory has it, at `start` of the client's addresses; what is written is noted in

@@ -1,8 +1,11 @@
 use super::*;
 use std::os::fd::AsFd;
-use vm_memory::Bytes;
+use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap};
 
+use crate::channel::{Channel, Nothing};
+use crate::connection::End;
 use crate::testing::{memory, word_at};
+use crate::wire::{DmaAccess, Fields, Header, command, flags};
 
 const MIB: u64 = 1 << 20;
 
@@ -14,8 +17,8 @@ fn lost() -> Arc<EventFd> {
     Arc::new(EventFd::new(vmm_sys_util::eventfd::EFD_NONBLOCK).unwrap())
 }
 
-fn fd(file: &std::fs::File) -> Option<OwnedFd> {
-    Some(file.as_fd().try_clone_to_owned().unwrap())
+fn fd(file: &std::fs::File) -> OwnedFd {
+    file.as_fd().try_clone_to_owned().unwrap()
 }
 
 #[test]
@@ -78,9 +81,8 @@ fn what_cannot_be_mapped_is_refused() {
     map(range(0xf000, 0x1000, 0)).unwrap();
     map(range(0x20000, 0x1000, 0)).unwrap();
     let at = range(0x80000, 0x1000, 0);
-    assert_eq!(shared.map(at, None, &lost), Err(DmaError::NoFile));
     let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-    assert_eq!(shared.map(at, Some(socket.into()), &lost), malformed);
+    assert_eq!(shared.map(at, socket.into(), &lost), malformed);
     let null = std::fs::File::open("/dev/zero").unwrap();
     assert_eq!(shared.map(at, fd(&null), &lost), malformed);
     let read_only = sys_read_only(&file);
@@ -206,4 +208,164 @@ fn what_is_lost_otherwise_ends_the_process_as_before() {
     let name = "memory::tests::what_is_lost_otherwise_ends_the_process_as_before";
     let Some(output) = crate::testing::alone(name, lose_memory_of_our_own) else { return };
     assert_eq!(output.status.signal(), Some(libc::SIGBUS));
+}
+
+/// A client that has memory of its own, and does what it is asked for.
+struct Lender {
+    memory: Arc<GuestMemoryMmap>,
+    remote: Arc<Remote>,
+    channel: Arc<Channel>,
+    thread: Option<std::thread::JoinHandle<u64>>,
+}
+
+impl Lender {
+    fn new(len: u64) -> Self {
+        let (here, there) = std::os::unix::net::UnixStream::pair().unwrap();
+        let channel = |socket| Arc::new(Channel::new(socket, Box::new(Nothing)));
+        let (channel, client) = (channel(here), channel(there));
+        let limit = std::time::Duration::from_secs(30);
+        let remote = Arc::new(Remote::new(channel.clone(), 1 << 16, limit).unwrap());
+        let len = usize::try_from(len).unwrap();
+        let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), len)]).unwrap();
+        let memory = Arc::new(memory);
+        let theirs = memory.clone();
+        let thread = std::thread::spawn(move || {
+            let mut count = 0;
+            while let Ok(message) = client.command() {
+                let mut fields = Fields(&message.payload);
+                let access = DmaAccess::parse(&mut fields).unwrap();
+                let (mut answer, at) = (Vec::new(), GuestAddress(access.address));
+                access.put(&mut answer);
+                if message.header.command == command::DMA_READ {
+                    answer.resize(16 + usize::try_from(access.count).unwrap(), 0);
+                    theirs.read_slice(&mut answer[16..], at).unwrap();
+                } else {
+                    theirs.write_slice(fields.rest(), at).unwrap();
+                }
+                let header = Header { flags: flags::REPLY, ..message.header };
+                client.send(header, &answer, &[], None).unwrap();
+                count += 1;
+            }
+            count
+        });
+        Self { memory, remote, channel, thread: Some(thread) }
+    }
+
+    /// How many messages it took.
+    fn end(mut self) -> u64 {
+        self.channel.end(End::Closed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+
+    fn word(&self, address: u64) -> u64 {
+        self.memory.read_obj(GuestAddress(address)).unwrap()
+    }
+}
+
+#[test]
+fn lent_memory_is_what_the_client_has() {
+    let (shared, client) = (Shared::new(), Lender::new(4 * MIB));
+    shared.map_remote(range(0, 2 * MIB, 0), &client.remote).unwrap();
+    let (file, lost) = (memory(MIB), lost());
+    shared.map(range(2 * MIB, MIB, 0), fd(&file), &lost).unwrap();
+    shared.map_remote(range(3 * MIB, MIB, 0), &client.remote).unwrap();
+    let seen = shared.space().memory();
+    let at = GuestAddress;
+    let data: Vec<u8> = (0..300_000_u32).map(|index| (index % 251) as u8).collect();
+    seen.write_slice(&data, at(2 * MIB - 150_000)).unwrap();
+    let mut back = vec![0; 150_000];
+    client.memory.read_slice(&mut back, at(2 * MIB - 150_000)).unwrap();
+    assert!(back == data[..150_000]);
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut back, 0).unwrap();
+    assert!(back == data[150_000..]);
+    let mut back = vec![0; 300_000];
+    seen.read_slice(&mut back, at(2 * MIB - 150_000)).unwrap();
+    assert!(back == data);
+    // Each look is a look of its own.
+    for value in [5_u16, 6] {
+        client.memory.write_obj(value, at(0x1002)).unwrap();
+        let load = seen.load::<u16>(at(0x1002), std::sync::atomic::Ordering::Acquire);
+        assert_eq!(load.unwrap(), value);
+    }
+    seen.store(7_u32, at(3 * MIB), std::sync::atomic::Ordering::Release).unwrap();
+    assert_eq!(client.word(3 * MIB), 7);
+    // Only what was written is sent.
+    client.memory.write_obj(u64::MAX, at(0x2000)).unwrap();
+    seen.write_slice(&[1], at(0x2003)).unwrap();
+    assert_eq!(client.word(0x2000), 0xffff_ffff_01ff_ffff);
+    // By way of addresses of this process.
+    let slices: Vec<_> = seen.get_slices(at(0x3000), 64, Permissions::Write).unwrap().collect();
+    let slice = slices[0].as_ref().unwrap();
+    slice.subslice(8, 8).unwrap().write_obj(9_u64, 0).unwrap();
+    assert_eq!((client.word(0x3000), client.word(0x3008)), (0, 9));
+    let before = client.word(MIB);
+    shared.unmap(Some((0, 2 * MIB))).unwrap();
+    for mut slice in seen.get_slices(at(0), 8, Permissions::No).unwrap().flatten() {
+        slice = slice.subslice(0, 8).unwrap();
+        slice.write_obj(1_u64, 0).unwrap();
+    }
+    assert!(
+        seen.write_slice(&[1; 8], at(MIB)).is_err() && seen.read_slice(&mut [0; 8], at(0)).is_err()
+    );
+    assert_eq!((client.word(MIB), client.word(0)), (before, 0));
+    drop(seen);
+    // Three of 64 KiB each way but for the last, two looks, and four small ones.
+    assert_eq!(client.end(), 3 + 3 + 2 + 1 + 1 + 1);
+}
+
+// A client with more memory than there is room for here.
+#[test]
+fn pages_that_stand_for_lent_memory_are_bounded_and_come_back() {
+    const PAGES: u64 = 256;
+    let room = Room::new(16, 64);
+    let shared = Shared::with_room(room.clone());
+    let client = Lender::new(PAGES * PAGE);
+    shared.map_remote(range(0, PAGES * PAGE, 0), &client.remote).unwrap();
+    let space = shared.space();
+    let page = |index: u64| GuestAddress(index % PAGES * PAGE);
+    // One unit of work after another: no more than a generation, and what one of them takes beyond it.
+    for index in 0..3 * PAGES {
+        let memory = space.memory();
+        memory.write_obj(index, page(index)).unwrap();
+        assert_eq!(memory.read_obj::<u64>(page(index)).unwrap(), index);
+        assert_eq!(client.word(page(index).0), index);
+        assert!(room.used() <= 16, "{}", room.used());
+    }
+    // All in one.
+    let memory = space.memory();
+    let before = room.used();
+    let fitted = (0..PAGES).take_while(|index| memory.write_obj(1_u64, page(*index)).is_ok());
+    let fitted = fitted.count() as u64;
+    assert!((48..=64).contains(&fitted), "{fitted} with {before} in use");
+    for _ in 0..3 {
+        assert!(memory.write_obj(1_u64, page(fitted)).is_err(), "asked for again");
+    }
+    assert_eq!(room.used(), 64);
+    memory.write_obj(2_u64, page(3)).unwrap();
+    assert_eq!(client.word(page(3).0), 2, "what is in use goes on");
+    assert!(memory.write_slice(&[0; 65 * 4096], page(100)).is_err());
+    // Those who come have pages of their own when those before are gone.
+    let next = space.memory();
+    assert!(next.write_obj(3_u64, page(99)).is_err());
+    drop(memory);
+    next.write_obj(3_u64, page(99)).unwrap();
+    assert_eq!((client.word(page(99).0), room.used()), (3, 1));
+    shared.unmap(None).unwrap();
+    drop(next);
+    assert_eq!(room.used(), 0);
+    client.end();
+}
+
+#[test]
+fn lent_memory_has_a_most() {
+    let (shared, client) = (Shared::new(), Lender::new(MIB));
+    let map = |address, size| shared.map_remote(range(address, size, 0), &client.remote);
+    map(0, MAX_LENT - PAGE).unwrap();
+    assert_eq!(map(1 << 41, 2 * PAGE), Err(DmaError::TooMany));
+    assert_eq!(map(PAGE, PAGE), Err(DmaError::Exists));
+    map(1 << 41, PAGE).unwrap();
+    assert_eq!(map(1 << 42, PAGE), Err(DmaError::TooMany));
+    shared.unmap(Some((1 << 41, PAGE))).unwrap();
+    map(1 << 42, PAGE).unwrap();
+    client.end();
 }

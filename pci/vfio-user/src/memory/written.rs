@@ -1,100 +1,77 @@
-//! Which of the client's pages the function has written, while the client wants to know.
+//! What the function has written: noted while the client wants to know, and sent where that is how it gets there.
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use vm_memory::bitmap::{Bitmap, RefSlice, WithBitmapSlice};
-use vm_memory::{MmapRegion, VolatileMemory};
 
 use super::DmaError;
-use crate::version::PAGE;
+use super::bits::{PageBits, pages};
+use super::shadow::Shadow;
 
-/// Pages to a word of bits.
-const BITS: u64 = 64;
-
-/// The pages of one range of a client's memory that were written. Nothing is noted, and no memory needed,
-/// before the client has asked for it (VFIO's DMA logging).
+/// What hears of every write to one range of a client's memory. The pages that were written are noted, from when the
+/// client has asked for it (VFIO's DMA logging); no memory is needed before. What was written to memory
+/// without a file is sent.
 ///
 /// Clones are of the same range.
 #[derive(Clone, Default)]
-pub struct Written(Arc<State>);
+pub struct Written {
+    log: Arc<Log>,
+    /// What stands for the memory, if it has no file.
+    shadow: Option<Arc<Shadow>>,
+}
 
 #[derive(Default)]
-struct State {
+struct Log {
     /// Whether there is something in `bits`, for a look without the lock.
     on: AtomicBool,
-    /// A bit for each page. Memory that is only there once it was written.
-    bits: RwLock<Option<MmapRegion<()>>>,
+    bits: RwLock<Option<PageBits>>,
 }
 
 impl fmt::Debug for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Written").field("on", &self.0.on).finish()
+        let Self { log, shadow } = self;
+        f.debug_struct("Written").field("on", &log.on).field("sent", &shadow.is_some()).finish()
     }
 }
 
 impl Written {
+    /// The same log, for memory that `shadow` stands for.
+    pub(super) fn with_shadow(&self, shadow: Arc<Shadow>) -> Self {
+        Self { log: self.log.clone(), shadow: Some(shadow) }
+    }
+
+    /// What stands for the memory, if it has no file.
+    pub(super) fn shadow(&self) -> Option<&Arc<Shadow>> {
+        self.shadow.as_ref()
+    }
+
     /// Notes pages of `size` bytes of memory from now on, unless that is so already. To be called while the
     /// function is quiet: nothing orders a write of it before this call otherwise.
     pub(super) fn start(&self, size: u64) -> Result<(), DmaError> {
-        let mut bits = self.0.bits.write().unwrap_or_else(PoisonError::into_inner);
+        let mut bits = self.log.bits.write().unwrap_or_else(PoisonError::into_inner);
         if bits.is_none() {
-            let bytes = size.div_ceil(PAGE).div_ceil(BITS).saturating_mul(8);
-            let bytes = usize::try_from(bytes).map_err(|_| DmaError::TooMany)?;
-            *bits = Some(MmapRegion::new(bytes).map_err(|_| DmaError::TooMany)?);
+            *bits = Some(PageBits::new(size)?);
         }
-        self.0.on.store(true, Ordering::Release);
+        self.log.on.store(true, Ordering::Release);
         Ok(())
     }
 
     /// Notes nothing any more.
     pub(super) fn stop(&self) {
-        self.0.on.store(false, Ordering::Release);
-        *self.0.bits.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.log.on.store(false, Ordering::Release);
+        *self.log.bits.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Tells of the pages among `pages` that were written since they were last told of.
-    pub(super) fn take(&self, pages: Range<u64>, mut tell: impl FnMut(u64)) {
-        self.words(pages, |word, first, mask| {
-            // Pages that are clean are not written to be cleared.
-            if word.load(Ordering::Relaxed) & mask == 0 {
-                return;
-            }
-            let mut set = word.fetch_and(!mask, Ordering::AcqRel) & mask;
-            while set != 0 {
-                tell(first + u64::from(set.trailing_zeros()));
-                set &= set - 1;
-            }
-        });
-    }
-
-    /// Calls `act` with each word that has bits of `pages`, the page of its first bit, and a mask of them.
-    fn words(&self, pages: Range<u64>, mut act: impl FnMut(&AtomicU64, u64, u64)) {
-        let bits = self.0.bits.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(bits) = &*bits else { return };
-        let mut page = pages.start;
-        while page < pages.end {
-            let first = page / BITS * BITS;
-            let next = first.saturating_add(BITS).min(pages.end);
-            let mask = (u64::MAX >> (BITS - (next - page))) << (page - first);
-            let place = usize::try_from(first / 8).ok();
-            // Where there is no word there is no such page either.
-            let word = place.and_then(|place| bits.get_atomic_ref::<AtomicU64>(place).ok());
-            let Some(word) = word else { return };
-            act(word, first, mask);
-            page = next;
+    pub(super) fn take(&self, pages: Range<u64>, tell: impl FnMut(u64)) {
+        let bits = self.log.bits.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bits) = &*bits {
+            bits.take(pages, tell);
         }
     }
-}
-
-/// The pages that bytes are in.
-fn pages(offset: usize, len: usize) -> Range<u64> {
-    let (offset, len) = (offset as u64, len as u64);
-    let start = offset / PAGE;
-    let end = if len == 0 { start } else { offset.saturating_add(len - 1) / PAGE + 1 };
-    start..end
 }
 
 impl<'a> WithBitmapSlice<'a> for Written {
@@ -103,19 +80,21 @@ impl<'a> WithBitmapSlice<'a> for Written {
 
 impl Bitmap for Written {
     fn mark_dirty(&self, offset: usize, len: usize) {
-        if self.0.on.load(Ordering::Acquire) {
-            self.words(pages(offset, len), |word, _, mask| {
-                word.fetch_or(mask, Ordering::AcqRel);
-            });
+        // First what was written, then that it was: who is told of it and then copies it has all of it.
+        if let Some(shadow) = &self.shadow {
+            shadow.send(offset, len);
+        }
+        if self.log.on.load(Ordering::Acquire) {
+            let bits = self.log.bits.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(bits) = &*bits {
+                bits.set(pages(offset, len));
+            }
         }
     }
 
     fn dirty_at(&self, offset: usize) -> bool {
-        let mut dirty = false;
-        self.words(pages(offset, 1), |word, _, mask| {
-            dirty = word.load(Ordering::Acquire) & mask != 0;
-        });
-        dirty
+        let bits = self.log.bits.read().unwrap_or_else(PoisonError::into_inner);
+        bits.as_ref().is_some_and(|bits| bits.any(pages(offset, 1)))
     }
 
     fn slice_at(&self, offset: usize) -> RefSlice<'_, Self> {
@@ -126,6 +105,7 @@ impl Bitmap for Written {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::version::PAGE;
 
     const SIZE: u64 = 200 * PAGE;
 

@@ -1,0 +1,138 @@
+//! Machines that share no memory: what a function reads and writes of it goes by messages.
+
+use std::sync::{Arc, Mutex};
+
+use paraslot_ahci::DiskOptions;
+use paraslot_backends::block::{FileBackend, FileOptions};
+use paraslot_drivers::workload::run;
+use paraslot_pci::PciDevice;
+use paraslot_protocol::{Access, Completion, Device, DiskJob, NetJob, Outcome, Status, Traffic};
+use paraslot_tests::moving::{Moves, Moving};
+use paraslot_tests::served::{Served, executor};
+use paraslot_virtio_blk::VirtioBlk;
+use paraslot_vmm::in_process::{InProcess, Machine};
+
+use crate::machine::*;
+use crate::net::adapter;
+use crate::net::jobs::{self, other_end};
+
+/// Workers on threads: those of the function's wait for the machine's, so nobody can step them.
+fn unshared() -> Machine {
+    Machine { shared_memory: false, ..threaded() }
+}
+
+const DISK: DiskJob = DiskJob {
+    device: Device::VirtioBlk,
+    access: Access::RandomRead,
+    completion: Completion::Poll,
+    block_size: 4096,
+    depth: 8,
+    span: CAPACITY,
+    warm_up_ms: 0,
+    measure_ms: 60_000,
+    operations: 40,
+    verify: true,
+    seed: 7,
+    tsc_hz: 0,
+};
+
+fn check(job: &DiskJob, outcome: &Outcome) {
+    let header = &outcome.header;
+    assert_eq!((outcome.status(), header.errors.get()), (Status::Ok, 0), "{job}");
+    assert_eq!(header.operations.get(), job.operations);
+    assert!(header.verified.get() > 0);
+}
+
+#[test]
+fn every_disk_does_its_jobs() {
+    for device in DISKS {
+        for (machine, access, completion, block_size) in [
+            (unshared(), Access::RandomRead, Completion::Poll, 4096),
+            (unshared(), Access::RandomWrite, Completion::Interrupt, 4096),
+            (events(unshared()), Access::RandomRead, Completion::Interrupt, 65536),
+            (events(unshared()), Access::RandomWrite, Completion::Poll, 65536),
+        ] {
+            let job = DiskJob { device, access, completion, block_size, ..DISK };
+            println!("{job}");
+            let platform = plugged(device, &machine, image());
+            check(&job, &run(&platform, job));
+            assert_eq!(platform.stray_interrupts(), 0);
+        }
+    }
+}
+
+#[test]
+fn every_adapter_does_its_jobs() {
+    for device in [Device::VirtioNet, Device::Vmxnet3, Device::E1000] {
+        for (traffic, completion, frame_size) in [
+            (Traffic::Transmit, Completion::Poll, 1514),
+            (Traffic::Receive, Completion::Interrupt, 700),
+            (Traffic::Request, Completion::Interrupt, 1514),
+            (Traffic::Request, Completion::Poll, 65_536),
+        ] {
+            // e1000 has no frames that somebody has still to cut.
+            let most = if device == Device::E1000 { 1514 } else { u32::MAX };
+            let frame_size = frame_size.min(most);
+            let job = NetJob {
+                device,
+                traffic,
+                completion,
+                frame_size,
+                batch: 4,
+                operations: 20,
+                ..jobs::JOB
+            };
+            println!("{job}");
+            let platform = adapter(device, &events(unshared()), other_end(&job, 1));
+            let outcome = run(&platform, job);
+            assert_eq!(outcome.status(), Status::Ok, "{job}");
+            jobs::check(&job, &outcome, false);
+        }
+    }
+}
+
+// The kernel reads and writes pages of the function's process on its own.
+#[test]
+fn a_file_is_read_and_written() {
+    let image = image();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), on_image(&image, 0, usize::try_from(CAPACITY).unwrap())).unwrap();
+    for access in [Access::SequentialRead, Access::RandomWrite] {
+        for device in DISKS {
+            let backend = FileBackend::open(&FileOptions::new(file.path())).unwrap();
+            let job = DiskJob { device, access, completion: Completion::Interrupt, ..DISK };
+            println!("{job}");
+            check(&job, &run(&plugged(device, &events(unshared()), backend), job));
+        }
+    }
+}
+
+// With all that it has in flight, from one server to another.
+#[test]
+fn a_disk_moves_before_each_operation() {
+    for device in [Device::VirtioBlk, Device::Ahci] {
+        let job = DiskJob { device, access: Access::RandomWrite, operations: 8, ..DISK };
+        println!("{job}");
+        let image = Arc::new(image());
+        let servers = [(); 2].map(|()| match device {
+            Device::Ahci => {
+                let disk = DiskOptions::new(image.clone());
+                Served::new(executor(), paraslot_ahci::Options::new([disk])).0
+            }
+            _ => {
+                let disk = VirtioBlk::new(image.clone(), &Default::default()).unwrap();
+                Served::new(executor(), disk).0
+            }
+        });
+        let platform = InProcess::new(&unshared()).unwrap();
+        let host = platform.host(SLOT);
+        let mut turn = 0;
+        let build = Box::new(move || -> Box<dyn PciDevice> {
+            turn += 1;
+            Box::new(servers[turn % 2].connect(host.clone()))
+        });
+        let moving = Arc::new(Mutex::new(Moving::new(build, Moves::Always)));
+        platform.plug_shared(SLOT, moving).unwrap();
+        check(&job, &run(&platform, job));
+    }
+}
