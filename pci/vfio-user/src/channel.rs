@@ -59,6 +59,12 @@ pub(crate) struct Channel {
     changed: Condvar,
 }
 
+/// What comes to somebody who waits for an answer, and does commands in the meantime.
+enum Next {
+    Command(Message),
+    Answer(Message),
+}
+
 /// When to give up waiting; never, if there is none.
 type Deadline = Option<Instant>;
 
@@ -87,7 +93,14 @@ impl Channel {
             // Wakes those who wait for the socket.
             let _ = self.socket.shutdown(std::net::Shutdown::Both);
         }
-        self.changed.notify_all();
+        self.notify(state);
+    }
+
+    /// Tells those who sleep that something has changed. Where nobody shares the connection, nobody does.
+    fn notify(&self, state: &State) {
+        if state.sleeping > 0 {
+            self.changed.notify_all();
+        }
     }
 
     /// Why the connection has ended. Told once.
@@ -131,13 +144,12 @@ impl Channel {
         let answer = loop {
             // Commands first: nobody else may look for them when this thread is gone.
             let next = self.wait_for(deadline, |state| match state.command_in_turn() {
-                Some(command) => Some((Some(command), None)),
-                None => Some((None, Some(state.awaited.get_mut(&id)?.answer.take()?))),
+                Some(command) => Some(Next::Command(command)),
+                None => state.awaited.get_mut(&id)?.answer.take().map(Next::Answer),
             });
             match next {
-                Ok((Some(command), _)) => self.serve(&command, deadline, answer)?,
-                Ok((None, Some(answer))) => break Ok(answer),
-                Ok((None, None)) => {}
+                Ok(Next::Command(command)) => self.serve(&command, deadline, answer)?,
+                Ok(Next::Answer(answer)) => break Ok(answer),
                 Err(gone) => break Err(gone),
             }
         };
@@ -176,8 +188,9 @@ impl Channel {
         let answer = answer(command);
         let sent =
             answer.map_or(Ok(()), |(header, payload)| self.send(header, &payload, &[], deadline));
-        self.lock().doing = false;
-        self.changed.notify_all();
+        let mut state = self.lock();
+        state.doing = false;
+        self.notify(&state);
         sent
     }
 
@@ -228,8 +241,9 @@ impl Channel {
                 Err(end) => self.attempt(Err(end)),
             };
         }
-        self.lock().sending = false;
-        self.changed.notify_all();
+        let mut state = self.lock();
+        state.sending = false;
+        self.notify(&state);
         sent
     }
 
@@ -287,13 +301,18 @@ impl Channel {
 
     /// Waits until something has changed, or may have.
     fn sleep<'s>(&self, state: MutexGuard<'s, State>, deadline: Deadline) -> MutexGuard<'s, State> {
-        let Some(deadline) = deadline else {
-            return self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        let mut state = state;
+        state.sleeping += 1;
+        let mut state = match deadline {
+            None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let slept = self.changed.wait_timeout(state, left);
+                slept.unwrap_or_else(PoisonError::into_inner).0
+            }
         };
-        let left = deadline.saturating_duration_since(Instant::now());
-        let slept = self.changed.wait_timeout(state, left);
-        let (mut state, _) = slept.unwrap_or_else(PoisonError::into_inner);
-        let _ = self.give_up_after(&mut state, Some(deadline));
+        state.sleeping -= 1;
+        let _ = self.give_up_after(&mut state, deadline);
         state
     }
 
@@ -318,7 +337,7 @@ impl Channel {
         if let Err(end) = delivered {
             self.end_locked(&mut state, end);
         }
-        self.changed.notify_all();
+        self.notify(&state);
     }
 
     /// Ends the connection if something came of it that ends it.

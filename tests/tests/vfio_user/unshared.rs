@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use paraslot_ahci::DiskOptions;
-use paraslot_backends::block::{FileBackend, FileOptions};
+use paraslot_backends::block::{FileBackend, FileOptions, MemoryBackend, MemoryOptions};
 use paraslot_drivers::workload::run;
 use paraslot_pci::PciDevice;
 use paraslot_protocol::{Access, Completion, Device, DiskJob, NetJob, Outcome, Status, Traffic};
@@ -134,5 +134,24 @@ fn a_disk_moves_before_each_operation() {
         let moving = Arc::new(Mutex::new(Moving::new(build, Moves::Always)));
         platform.plug_shared(SLOT, moving).unwrap();
         check(&job, &run(&platform, job));
+    }
+}
+
+// More memory than the server keeps pages for at a time, so that they are replaced while requests are in flight.
+#[test]
+fn a_disk_has_more_in_flight_than_pages_are_kept() {
+    const SPAN: u64 = 16 << 20;
+    let image = MemoryBackend::new(SPAN, MemoryOptions::default()).unwrap();
+    for (completion, access, operations) in
+        [(Completion::Poll, Access::Fill, 128), (Completion::Interrupt, Access::RandomRead, 300)]
+    {
+        let job = DiskJob { completion, access, operations, depth: 128, span: SPAN, ..DISK };
+        let job = DiskJob { block_size: 131_072, ..job };
+        println!("{job}");
+        let outcome = run(&plugged(job.device, &events(unshared()), image.clone()), job);
+        let header = &outcome.header;
+        assert_eq!((outcome.status(), header.errors.get()), (Status::Ok, 0), "{job}");
+        // What is read is what was written.
+        assert_eq!(header.verified.get() > 0, access == Access::RandomRead);
     }
 }

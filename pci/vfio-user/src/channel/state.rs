@@ -29,6 +29,8 @@ pub(super) struct State {
     /// By ID.
     pub(super) awaited: BTreeMap<u16, Awaited>,
     last_id: u16,
+    /// Threads that wait for a change of this.
+    pub(super) sleeping: usize,
     /// A command is being done by one of those who do them in turn.
     pub(super) doing: bool,
     pub(super) ended: bool,
@@ -45,6 +47,7 @@ impl State {
             queued_fds: 0,
             awaited: BTreeMap::new(),
             last_id: 0,
+            sleeping: 0,
             doing: false,
             ended: false,
             end: None,

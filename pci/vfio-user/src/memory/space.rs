@@ -106,10 +106,14 @@ impl ClientMemory {
 
     /// Makes ready for an access: what has no file is fetched if it is to be read. Says whether there can be one.
     fn prepare(&self, address: GuestAddress, count: usize, access: Permissions) -> bool {
-        if !self.permit(address, count, access) {
-            return false;
+        let mut is_lent = false;
+        for one in self.touched(address, count) {
+            if !one.range.permissions().allow(access) {
+                return false;
+            }
+            is_lent |= one.written.shadow().is_some();
         }
-        if self.generation.is_none() || count == 0 || access == Permissions::No {
+        if !is_lent || access == Permissions::No {
             return true;
         }
         // Nothing is fetched of what is not all there.
@@ -117,11 +121,8 @@ impl ClientMemory {
         GuestMemory::check_range(memory, address, count, access)
             && self.touched(address, count).all(|one| {
                 let Some(shadow) = one.written.shadow() else { return true };
-                let inside = |at: u64| {
-                    usize::try_from(
-                        at.clamp(one.range.address, one.range.end()) - one.range.address,
-                    )
-                };
+                let Range { address: first, .. } = one.range;
+                let inside = |at: u64| usize::try_from(at.clamp(first, one.range.end()) - first);
                 let end = address.0.saturating_add(count as u64);
                 let (Ok(start), Ok(end)) = (inside(address.0), inside(end)) else { return false };
                 shadow.prepare(start..end, reads).is_ok()
