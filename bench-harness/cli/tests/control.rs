@@ -69,7 +69,7 @@ fn devices_change_while_they_are_served() {
          2  e1000  link up, fps=off, bps=1000000, delayed 0 times\n"
     );
     let job = work(40, 8 << 20);
-    drive(&mut served, "disk.sock", |machine| run(machine, job));
+    drive(&mut served, "disk.sock", true, |machine| run(machine, job));
     let waited = delayed(&done(&served, &["list"]));
     assert!(waited > 0, "a tenth of what it may in a second went at once, and the rest waited");
 
@@ -85,7 +85,7 @@ fn devices_change_while_they_are_served() {
     // No driver would touch what it does not know of.
     let job = DiskJob { operations: 4096, ..disk_job(Device::VirtioBlk, Access::Fill) };
     let job = DiskJob { span: 16 << 20, ..job };
-    drive(&mut served, "disk.sock", |machine| run(machine, job));
+    drive(&mut served, "disk.sock", true, |machine| run(machine, job));
     assert_eq!(delayed(&done(&served, &["list"])), waited, "nothing waits without a limit");
 
     assert!(done(&served, &["link", "2", "down"]).contains("link down"));

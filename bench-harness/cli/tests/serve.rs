@@ -107,8 +107,13 @@ fn drivers_reach_what_is_served_and_the_data_is_intact() {
         let mut served = Served::start(&["--device", spec, "--socket", "a"]);
         drop(served.connect("a"));
         // What is read is what was written.
-        for access in [Access::Fill, Access::RandomRead, Access::RandomWrite] {
-            drive(&mut served, "a", |machine| run(machine, disk_job(device, access)));
+        for (access, shared) in [
+            (Access::Fill, true),
+            (Access::RandomRead, true),
+            (Access::RandomRead, false),
+            (Access::RandomWrite, true),
+        ] {
+            drive(&mut served, "a", shared, |machine| run(machine, disk_job(device, access)));
         }
         served.signal("TERM");
         let status = served.child.wait().unwrap();
@@ -130,7 +135,9 @@ fn drivers_reach_what_is_served_and_the_data_is_intact() {
             verify: true,
             tsc_hz: 0,
         };
-        drive(&mut served, "a", |machine| run(machine, job));
+        for shared in [true, false] {
+            drive(&mut served, "a", shared, |machine| run(machine, job));
+        }
         served.signal("TERM");
         assert_eq!(served.child.wait().unwrap().code(), Some(0), "{device}: {}", served.rest());
     }

@@ -78,10 +78,15 @@ impl Served {
 }
 
 /// Runs a job in a machine with the function that is served at `socket`.
-pub(crate) fn drive(served: &mut Served, socket: &str, job: impl FnOnce(&InProcess) -> Outcome) {
+pub(crate) fn drive(
+    served: &mut Served,
+    socket: &str,
+    shared_memory: bool,
+    job: impl FnOnce(&InProcess) -> Outcome,
+) {
     let sleepy = ThreadOptions { busy_poll: Duration::ZERO, ..ThreadOptions::default() };
     let machine = InProcess::new(&Machine {
-        shared_memory: true,
+        shared_memory,
         doorbell_events: true,
         read_windows: true,
         interrupt_events: true,
