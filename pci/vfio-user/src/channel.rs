@@ -21,6 +21,9 @@ use crate::sys::{self, For};
 use crate::wire::Header;
 use state::State;
 
+/// Commands that are done at a time by who has other things to do.
+const AT_ONCE: usize = 32;
+
 /// The connection has ended; [`Channel::take_end`] tells why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gone;
@@ -148,7 +151,11 @@ impl Channel {
                 None => state.awaited.get_mut(&id)?.answer.take().map(Next::Answer),
             });
             match next {
-                Ok(Next::Command(command)) => self.serve(&command, deadline, answer)?,
+                Ok(Next::Command(command)) => {
+                    self.serve(&command, deadline, answer)?;
+                    // An end that has ever more to ask for has not answered either.
+                    self.give_up_after(&mut self.lock(), deadline)?;
+                }
                 Ok(Next::Answer(answer)) => break Ok(answer),
                 Err(gone) => break Err(gone),
             }
@@ -157,31 +164,32 @@ impl Channel {
         answer
     }
 
-    /// Does the other end's commands that have come, by `answer`, without waiting for more. Says whether there were
-    /// any.
+    /// Does the other end's commands that have come, some of them if there are many, by `answer`. Does not wait for
+    /// more. Says whether there were any.
     pub(crate) fn serve_what_came(&self, limit: Duration, answer: Serve<'_>) -> Result<bool, Gone> {
-        let mut some = false;
-        loop {
+        let mut done = 0;
+        while done < AT_ONCE {
             let mut state = self.lock();
             if state.ended {
                 return Err(Gone);
             }
             if let Some(command) = state.command_in_turn() {
                 drop(state);
-                some = true;
+                done += 1;
                 self.serve(&command, Instant::now().checked_add(limit), answer)?;
                 continue;
             }
             // If somebody else reads, what comes is that one's to look at.
-            let Some(mut incoming) = state.incoming.take() else { return Ok(some) };
+            let Some(mut incoming) = state.incoming.take() else { break };
             drop(state);
             let taken = incoming.take(&self.socket);
             let nothing = matches!(taken, Ok(None));
             self.give_back(incoming, taken);
             if nothing {
-                return Ok(some);
+                break;
             }
         }
+        Ok(done > 0)
     }
 
     fn serve(&self, command: &Message, deadline: Deadline, answer: Serve<'_>) -> Result<(), Gone> {

@@ -157,6 +157,34 @@ fn who_is_not_answered_ends_the_connection() {
     drop((there, other));
 }
 
+// One that has ever more to ask for, and does not answer.
+#[test]
+fn who_asks_instead_of_answering_is_not_served_for_ever() {
+    for waits in [true, false] {
+        let (here, there) = pair();
+        std::thread::scope(|scope| {
+            let there = &there;
+            scope.spawn(move || {
+                let ask = Header { command: 11, ..Header::default() };
+                while there.send(ask, &[], &[], None).is_ok() {}
+            });
+            let (mut served, quiet) = (0, |_: &Message| None);
+            if waits {
+                let soon = Duration::from_millis(20);
+                let asked = here.request_and_serve((12, &[], &[]), soon, &quiet);
+                assert_eq!(asked.map(drop), Err(Gone));
+                assert!(matches!(here.take_end(), End::Silent));
+            } else {
+                // It comes back now and then.
+                while served < 1000 {
+                    served += u32::from(here.serve_what_came(LIMIT, &quiet).unwrap());
+                }
+            }
+            there.end(End::Closed);
+        });
+    }
+}
+
 /// An eventfd that ends the connection.
 struct Stops(Arc<EventFd>);
 

@@ -12,8 +12,8 @@
 //! replaced by others, as memory that was mapped anew, and those before go with the last who has them.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bits::{PageBits, pages};
 use super::mapping::Mapping;
@@ -100,25 +100,29 @@ impl Drop for Generation {
 
 /// Memory of the client's, as long as it is mapped.
 pub(super) struct Lent {
-    remote: Arc<Remote>,
-    range: ClientRange,
-    /// Nothing of it is accessed any more: it was unmapped, or the client has refused a write. The function
+    /// None when nothing of it is accessed any more: it was unmapped, or the client has refused a write. The function
     /// takes a write to be done, so it has to notice at its next access at the latest.
-    closed: AtomicBool,
+    remote: Mutex<Option<Arc<Remote>>>,
+    range: ClientRange,
 }
 
 impl Lent {
     pub(super) fn new(remote: Arc<Remote>, range: ClientRange) -> Arc<Self> {
-        Arc::new(Self { remote, range, closed: AtomicBool::new(false) })
+        Arc::new(Self { remote: Mutex::new(Some(remote)), range })
+    }
+
+    fn remote(&self) -> MutexGuard<'_, Option<Arc<Remote>>> {
+        self.remote.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing of it is accessed any more.
     pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        *self.remote() = None;
     }
 
-    fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+    /// Who reads and writes it.
+    fn open(&self) -> Result<Arc<Remote>, Refused> {
+        self.remote().clone().ok_or(Refused)
     }
 }
 
@@ -152,9 +156,7 @@ impl Shadow {
 
     /// Makes ready for an access to `bytes` of it, which are read if `reads`.
     pub(super) fn prepare(&self, bytes: Range<usize>, reads: bool) -> Result<(), Refused> {
-        if self.lent.is_closed() {
-            return Err(Refused);
-        }
+        let remote = self.lent.open()?;
         let pages = pages(bytes.start, bytes.len());
         // What is in use already is never refused: it has to be sent when it was written.
         let count = pages.end - pages.start;
@@ -168,7 +170,7 @@ impl Shadow {
         if reads {
             let address = self.lent.range.address.wrapping_add(bytes.start as u64);
             let memory = self.pages.slice();
-            self.lent.remote.read(address, bytes.len(), |at, data| {
+            remote.read(address, bytes.len(), |at, data| {
                 let place = memory.subslice(bytes.start.saturating_add(at), data.len());
                 place.map_err(|_| Refused)?.copy_from(data);
                 Ok(())
@@ -179,24 +181,19 @@ impl Shadow {
 
     /// Sends what was written.
     pub(super) fn send(&self, offset: usize, len: usize) {
+        // Memory that was unmapped takes no more, and who writes to it is late.
+        let Ok(remote) = self.lent.open() else { return };
         let (mut at, mut left) = (offset, len);
-        let most = self.lent.remote.most();
+        let most = remote.most();
         let mut data = vec![0; most.min(len)];
         while left > 0 {
             let now = left.min(most);
-            let (Some(data), Ok(memory)) =
-                (data.get_mut(..now), self.pages.slice().subslice(at, now))
-            else {
-                return;
-            };
-            if self.lent.is_closed() {
-                return;
-            }
+            let place = self.pages.slice().subslice(at, now);
+            let (Some(data), Ok(memory)) = (data.get_mut(..now), place) else { return };
             memory.copy_to(data);
             let address = self.lent.range.address.wrapping_add(at as u64);
-            if self.lent.remote.write(address, data).is_err() {
-                self.lent.close();
-                return;
+            if remote.write(address, data).is_err() {
+                return self.lent.close();
             }
             at = at.saturating_add(now);
             left -= now;

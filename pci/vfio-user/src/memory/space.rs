@@ -33,12 +33,12 @@ impl Mapped {
         Ok(Self { range, mapping, written: written.with_shadow(shadow) })
     }
 
-    /// Nothing of the client's is there any more.
+    /// Nothing of the client's is there any more, nor the client.
     pub(super) fn revoke(&self) {
-        match self.written.shadow() {
-            Some(shadow) => shadow.lent().close(),
-            None => self.mapping.revoke(),
+        if let Some(shadow) = self.written.shadow() {
+            shadow.lent().close();
         }
+        self.mapping.revoke();
     }
 }
 

@@ -308,6 +308,9 @@ fn lent_memory_is_what_the_client_has() {
         seen.write_slice(&[1; 8], at(MIB)).is_err() && seen.read_slice(&mut [0; 8], at(0)).is_err()
     );
     assert_eq!((client.word(MIB), client.word(0)), (before, 0));
+    // Whoever has it does not keep the connection.
+    shared.unmap(None).unwrap();
+    assert_eq!(Arc::strong_count(&client.remote), 1);
     drop(seen);
     // Three of 64 KiB each way but for the last, two looks, and four small ones.
     assert_eq!(client.end(), 3 + 3 + 2 + 1 + 1 + 1);
