@@ -29,12 +29,17 @@ pub(super) struct Room {
     generation: u64,
     /// In all. What takes more is refused.
     most: u64,
+    /// Generations that somebody still has.
+    generations: AtomicU64,
+    /// Shadows in all of them. With more there is no other generation: each is two mappings of this process's, of
+    /// which the kernel allows 65,530 unless told otherwise, for all clients.
+    shadows: u64,
 }
 
 impl Room {
     #[cfg(test)]
-    pub(super) fn new(generation: u64, most: u64) -> Arc<Self> {
-        Arc::new(Self { used: AtomicU64::new(0), generation, most })
+    pub(super) fn small(generation: u64, most: u64, shadows: u64) -> Arc<Self> {
+        Arc::new(Self { generation, most, shadows, ..Self::default() })
     }
 
     #[cfg(test)]
@@ -48,7 +53,8 @@ impl Default for Room {
     /// each queue of a function may keep something of a generation of its own for as long as it has nothing
     /// to do.
     fn default() -> Self {
-        Self { used: AtomicU64::new(0), generation: 1 << 11, most: 1 << 18 }
+        let (used, generations) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { used, generation: 1 << 11, most: 1 << 18, generations, shadows: 1 << 13 }
     }
 }
 
@@ -61,12 +67,17 @@ pub(super) struct Generation {
 
 impl Generation {
     pub(super) fn new(room: &Arc<Room>) -> Arc<Self> {
+        room.generations.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self { room: room.clone(), used: AtomicU64::new(0) })
     }
 
-    /// The one that follows it.
-    pub(super) fn next(&self) -> Arc<Self> {
-        Self::new(&self.room)
+    /// The one that follows it, of so many shadows.
+    pub(super) fn next(&self, shadows: usize) -> Result<Arc<Self>, DmaError> {
+        let generations = self.room.generations.load(Ordering::Relaxed).saturating_add(1);
+        if generations.saturating_mul(shadows as u64) > self.room.shadows {
+            return Err(DmaError::TooMany);
+        }
+        Ok(Self::new(&self.room))
     }
 
     /// Whether it is time for another.
@@ -95,6 +106,7 @@ impl Generation {
 impl Drop for Generation {
     fn drop(&mut self) {
         self.room.used.fetch_sub(*self.used.get_mut(), Ordering::Relaxed);
+        self.room.generations.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

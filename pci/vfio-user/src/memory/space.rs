@@ -81,7 +81,9 @@ impl ClientMemory {
 
     /// The same memory with other pages for what is not shared.
     fn next_generation(&self) -> Result<Vec<Mapped>, DmaError> {
-        let next = self.generation.as_ref().map(|generation| generation.next());
+        let shadows = self.mapped.iter().filter(|one| one.written.shadow().is_some()).count();
+        let next = self.generation.as_ref().map(|generation| generation.next(shadows));
+        let next = next.transpose()?;
         let renewed = self.mapped.iter().map(|one| match (one.written.shadow(), &next) {
             (Some(shadow), Some(next)) => {
                 Mapped::lent(shadow.lent().clone(), one.range, &one.written, next.clone())

@@ -320,7 +320,7 @@ fn lent_memory_is_what_the_client_has() {
 #[test]
 fn pages_that_stand_for_lent_memory_are_bounded_and_come_back() {
     const PAGES: u64 = 256;
-    let room = Room::new(16, 64);
+    let room = Room::small(16, 64, 100);
     let shared = Shared::with_room(room.clone());
     let client = Lender::new(PAGES * PAGE);
     shared.map_remote(range(0, PAGES * PAGE, 0), &client.remote).unwrap();
@@ -356,6 +356,35 @@ fn pages_that_stand_for_lent_memory_are_bounded_and_come_back() {
     shared.unmap(None).unwrap();
     drop(next);
     assert_eq!(room.used(), 0);
+    client.end();
+}
+
+// A client that lends memory in many pieces, each of which is a mapping, while much is in flight.
+#[test]
+fn mappings_that_stand_for_lent_memory_are_bounded() {
+    let shared = Shared::with_room(Room::small(1, 1000, 32));
+    let client = Lender::new(8 * PAGE);
+    for index in 0..8 {
+        shared.map_remote(range(index * PAGE, PAGE, 0), &client.remote).unwrap();
+    }
+    let space = shared.space();
+    let mut kept = Vec::new();
+    let mut places = std::collections::BTreeSet::new();
+    for round in 0..20_u64 {
+        let memory = space.memory();
+        memory.write_obj(round, GuestAddress(0)).unwrap();
+        assert_eq!(client.word(0), round);
+        places.insert(std::ptr::from_ref(&*memory).addr());
+        kept.push(memory);
+    }
+    assert_eq!(places.len(), 4);
+    // They are let go, and there is another.
+    let last = kept.pop().unwrap();
+    kept.clear();
+    let next = space.memory();
+    assert!(!std::ptr::eq(&*next, &*last));
+    next.write_obj(1_u64, GuestAddress(7 * PAGE)).unwrap();
+    assert_eq!(client.word(7 * PAGE), 1);
     client.end();
 }
 
