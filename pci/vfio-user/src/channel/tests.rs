@@ -185,6 +185,28 @@ fn who_asks_instead_of_answering_is_not_served_for_ever() {
     }
 }
 
+// What has come by then is left.
+#[test]
+fn who_has_asked_for_much_has_not_answered() {
+    let (here, there) = pair();
+    for id in 0..200 {
+        there.send(Header { id, command: 11, ..Header::default() }, &[], &[], None).unwrap();
+    }
+    let (soon, served) = (Duration::from_millis(20), AtomicU32::new(0));
+    let slow = |_: &Message| {
+        if served.fetch_add(1, Ordering::Relaxed) == 0 {
+            // Somebody else reads meanwhile, and does nothing out of turn.
+            let nothing = |_: &Message| panic!("two at a time");
+            assert_eq!(here.serve_what_came(LIMIT, &nothing), Ok(false));
+            std::thread::sleep(soon);
+        }
+        None
+    };
+    assert_eq!(here.request_and_serve((12, &[], &[]), soon, &slow).map(drop), Err(Gone));
+    assert!(matches!(here.take_end(), End::Silent));
+    assert_eq!(served.into_inner(), 1);
+}
+
 /// An eventfd that ends the connection.
 struct Stops(Arc<EventFd>);
 
