@@ -1,12 +1,11 @@
 //! The disk's saved state.
 
-use std::any::Any;
 use std::mem::offset_of;
 
 use paraslot_device::state::{Value, read_part, save_part};
 use paraslot_device::{DmaSpace, SavedState, StateError, Worker};
 use paraslot_spec::virtio_blk::{Config, feature};
-use paraslot_virtio::{DeviceConfigState, QueueState};
+use paraslot_virtio::{DeviceConfigState, QueueState, worker_of};
 use serde::{Deserialize, Serialize};
 use vm_memory::GuestAddress;
 
@@ -78,9 +77,7 @@ impl VirtioBlk {
 impl<A: DmaSpace> QueueWorker<A> {
     /// What [`restore`](Self::restore) takes. `worker` is one of this device's that is quiet.
     pub(crate) fn save(worker: &dyn Worker) -> Result<Value, StateError> {
-        let worker: &dyn Any = worker;
-        let worker: &Self =
-            worker.downcast_ref().ok_or(StateError::Unsupported("another device's worker"))?;
+        let worker: &Self = worker_of(worker)?;
         let over = worker.over.iter().filter_map(|head| {
             let slot = worker.slots.get(usize::from(*head))?;
             Some(Over {
@@ -97,11 +94,8 @@ impl<A: DmaSpace> QueueWorker<A> {
     /// Puts a worker that was just made where another was.
     pub(crate) fn restore(&mut self, state: &Value) -> Result<(), StateError> {
         let WorkerState { queue, over } = read_part(state)?;
-        self.queue.restore(&queue)?;
         self.over.extend(over.iter().map(|over| over.head));
-        if !queue.is_held_as(&self.over) {
-            return Err(StateError::impossible("requests in flight that are not over"));
-        }
+        self.queue.restore(&queue, &self.over)?;
         for Over { head, status_address, room, fills, status } in over {
             let Some(slot) = self.slots.get_mut(usize::from(head)) else { continue };
             *slot =

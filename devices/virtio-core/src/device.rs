@@ -1,5 +1,6 @@
 //! What a virtio device looks like to its transport.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use paraslot_device::state::Value;
@@ -74,7 +75,7 @@ pub trait VirtioDevice<A: DmaSpace>: Send {
         Err(StateError::Unsupported("this virtio device"))
     }
 
-    /// The state of queue `index`, whose worker is `worker`, made by this device and quiet.
+    /// The state of queue `index`, whose worker is `worker` (see [`worker_of`]), made by this device and quiet.
     ///
     /// # Errors
     /// As [`save`](Self::save).
@@ -96,4 +97,13 @@ pub trait VirtioDevice<A: DmaSpace>: Send {
         let _ = (index, queue, state);
         Err(StateError::Unsupported("this virtio device"))
     }
+}
+
+/// A worker as what its device made it.
+///
+/// # Errors
+/// When it is another device's.
+pub fn worker_of<W: Worker>(worker: &dyn Worker) -> Result<&W, StateError> {
+    let worker: &dyn Any = worker;
+    worker.downcast_ref().ok_or(StateError::Unsupported("another device's worker"))
 }

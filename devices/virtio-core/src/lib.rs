@@ -16,5 +16,5 @@ pub mod segments;
 pub mod testing;
 
 pub use config::{DeviceConfig, DeviceConfigState};
-pub use device::{TransportSignals, VirtioDevice};
+pub use device::{TransportSignals, VirtioDevice, worker_of};
 pub use queue::{Chain, MAX_CHAIN, Queue, QueueConfig, QueueError, QueueState, Segment};

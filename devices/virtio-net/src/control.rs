@@ -15,7 +15,7 @@ use paraslot_virtio::{Chain, Queue, Segment};
 use vm_memory::Bytes;
 use zerocopy::IntoBytes;
 
-use crate::saved::{ControlState, restore_queue};
+use crate::saved::ControlState;
 use crate::shared::Shared;
 use commands::Outcome;
 use reader::Reader;
@@ -42,7 +42,7 @@ impl<A: DmaSpace> ControlWorker<A> {
 
     /// Puts a worker that was just made where another was.
     pub(crate) fn restore(&mut self, state: &ControlState) -> Result<(), StateError> {
-        restore_queue(&mut self.queue, &state.queue)
+        self.queue.restore(&state.queue, &[])
     }
 
     fn serve(&mut self, memory: &Memory<A>, chain: &Chain) {

@@ -2,12 +2,10 @@
 
 mod driver;
 
-use std::any::Any;
-
 use paraslot_device::state::{Value, read_part, save_part};
 use paraslot_device::{DmaSpace, SavedState, StateError, Worker};
 use paraslot_spec::virtio_net::{feature, status};
-use paraslot_virtio::{DeviceConfigState, Queue, QueueState};
+use paraslot_virtio::{DeviceConfigState, Queue, QueueState, worker_of};
 use serde::{Deserialize, Serialize};
 
 use crate::VirtioNet;
@@ -60,23 +58,6 @@ struct Address(#[serde(with = "hex")] Mac);
 
 pub(crate) fn is_zero(count: &u32) -> bool {
     *count == 0
-}
-
-/// Puts a queue of which nobody has a chain where another was.
-pub(crate) fn restore_queue<A: DmaSpace>(
-    queue: &mut Queue<A>,
-    state: &QueueState,
-) -> Result<(), StateError> {
-    queue.restore(state)?;
-    if !state.is_held_as(&[]) {
-        return Err(StateError::impossible("chains in flight that nobody has"));
-    }
-    Ok(())
-}
-
-fn worker_of<W: 'static>(worker: &dyn Worker) -> Result<&W, StateError> {
-    let worker: &dyn Any = worker;
-    worker.downcast_ref().ok_or(StateError::Unsupported("another device's worker"))
 }
 
 fn no_queue(index: u16) -> StateError {

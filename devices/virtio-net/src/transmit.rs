@@ -13,7 +13,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::coalesce::{Coalesce, Coalescer};
 use crate::header::{Unfit, header_len, transmit_offload};
-use crate::saved::{TransmitState, restore_queue};
+use crate::saved::TransmitState;
 use crate::shared::{Port, Shared};
 
 /// Most frames that are taken in one call of `service`.
@@ -104,7 +104,7 @@ impl<A: DmaSpace> TransmitWorker<A> {
     /// Puts a worker that was just made where another was.
     pub(crate) fn restore(&mut self, state: &TransmitState) -> Result<(), StateError> {
         let TransmitState { queue, held } = state;
-        restore_queue(&mut self.way.queue, queue)?;
+        self.way.queue.restore(queue, &[])?;
         self.way.coalescer.hold(*held);
         Ok(())
     }

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes;
 
 use crate::events::Events;
-use crate::state::restore_queue;
 
 /// Most buffers that are used in one call of `service`.
 const BATCH: usize = 16;
@@ -43,7 +42,7 @@ impl<A: DmaSpace> EventWorker<A> {
 
     /// Puts a worker that was just made where another was.
     pub(crate) fn restore(&mut self, state: &EventState) -> Result<(), StateError> {
-        restore_queue(&mut self.queue, &state.queue, &[])
+        self.queue.restore(&state.queue, &[])
     }
 
     /// Uses a buffer: for the next event, or, if that does not fit, for NO_EVENT at once.

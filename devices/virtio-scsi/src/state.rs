@@ -1,12 +1,10 @@
 //! The adapter's saved state: what there is of it besides that of the queues' workers.
 
-use std::any::Any;
-
 use paraslot_device::state::{Value, read_part, save_part};
 use paraslot_device::{DmaSpace, SavedState, StateError, Worker};
 use paraslot_scsi::BusState;
 use paraslot_spec::virtio_scsi::{CONTROL_QUEUE, EVENT_QUEUE};
-use paraslot_virtio::{DeviceConfigState, Queue, QueueState};
+use paraslot_virtio::{DeviceConfigState, Queue, worker_of};
 use serde::{Deserialize, Serialize};
 
 use crate::VirtioScsi;
@@ -26,24 +24,6 @@ struct DeviceState {
     config: DeviceConfigState,
     events: EventsState,
     bus: BusState,
-}
-
-/// Puts a queue of which the worker has the chains `heads` where another was.
-pub(crate) fn restore_queue<A: DmaSpace>(
-    queue: &mut Queue<A>,
-    state: &QueueState,
-    heads: &[u16],
-) -> Result<(), StateError> {
-    queue.restore(state)?;
-    if !state.is_held_as(heads) {
-        return Err(StateError::impossible("chains in flight that nobody has"));
-    }
-    Ok(())
-}
-
-fn worker_of<W: 'static>(worker: &dyn Worker) -> Result<&W, StateError> {
-    let worker: &dyn Any = worker;
-    worker.downcast_ref().ok_or(StateError::Unsupported("another device's worker"))
 }
 
 impl VirtioScsi {

@@ -37,15 +37,9 @@ enum Stage {
 }
 
 impl QueueState {
-    /// Heads of the chains that the device has, in rising order. What becomes of them is in the device's
-    /// part of the state.
-    pub fn in_flight(&self) -> &[u16] {
-        &self.in_flight
-    }
-
-    /// Whether they are `heads` and no others, each once. A broken queue may have lost chains that
-    /// nobody will ever give back, such as the one that broke it.
-    pub fn is_held_as(&self, heads: &[u16]) -> bool {
+    /// Whether the chains that the device has are `heads` and no others, each once. A broken queue may have
+    /// lost chains that nobody will ever give back, such as the one that broke it.
+    fn is_held_as(&self, heads: &[u16]) -> bool {
         let mut heads = heads.to_vec();
         heads.sort_unstable();
         if self.stage != Stage::Broken {
@@ -89,12 +83,16 @@ impl<A: DmaSpace> Queue<A> {
         }
     }
 
-    /// Puts a queue that was just made where another was. Its rings are checked when they are first
-    /// used, as ever; what is in them stays.
+    /// Puts a queue that was just made where another was, of which the worker has the chains `heads`, in
+    /// any order. Its rings are checked when they are first used, as ever; what is in them stays.
     ///
     /// # Errors
-    /// When the device has chains that are not the queue's. The queue is not to be used then.
-    pub fn restore(&mut self, state: &QueueState) -> Result<(), StateError> {
+    /// When the worker has chains that are not the queue's, or not all that are in flight. The queue is not
+    /// to be used then.
+    pub fn restore(&mut self, state: &QueueState, heads: &[u16]) -> Result<(), StateError> {
+        if !state.is_held_as(heads) {
+            return Err(StateError::impossible("chains in flight that nobody has"));
+        }
         let QueueState { next_avail, next_used, pushed, asked, in_flight, stage } = state;
         self.in_flight = InFlight::new(self.in_flight.capacity());
         for head in in_flight {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ReceiveWorker, STALE, Way};
 use crate::inbox::{Arrival, Hash};
-use crate::saved::{is_zero, restore_queue};
+use crate::saved::is_zero;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -139,7 +139,7 @@ impl<A: DmaSpace> ReceiveWorker<A> {
     /// Puts a worker that was just made where another was.
     pub(crate) fn restore(&mut self, state: &ReceiveState) -> Result<(), StateError> {
         let ReceiveState { queue, held, stale, inbox } = state;
-        restore_queue(&mut self.way.queue, queue)?;
+        self.way.queue.restore(queue, &[])?;
         if *stale > STALE {
             return Err(StateError::impossible(format!("{stale} frames to be thrown away")));
         }

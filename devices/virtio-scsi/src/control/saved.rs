@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use vm_memory::GuestAddress;
 
 use super::{Asked, ControlWorker, Stage, UnderWay, understand};
-use crate::state::restore_queue;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,7 +89,7 @@ impl<A: DmaSpace> ControlWorker<A> {
     pub(crate) fn restore(&mut self, state: &ControlState) -> Result<(), StateError> {
         let ControlState { queue, under_way } = state;
         let heads: Vec<u16> = under_way.iter().map(|one| one.head).collect();
-        restore_queue(&mut self.queue, queue, &heads)?;
+        self.queue.restore(queue, &heads)?;
         self.under_way = under_way.iter().map(UnderWayState::read).collect::<Result<_, _>>()?;
         Ok(())
     }

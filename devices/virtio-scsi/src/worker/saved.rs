@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{RequestWorker, Slot};
 use crate::request::{Ended, Place, PlaceState};
-use crate::state::restore_queue;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -112,7 +111,7 @@ impl<A: DmaSpace> RequestWorker<A> {
     pub(crate) fn restore(&mut self, state: &RequestState) -> Result<(), StateError> {
         let RequestState { queue, over } = state;
         let heads: Vec<u16> = over.iter().map(|over| over.head).collect();
-        restore_queue(&mut self.queue, queue, &heads)?;
+        self.queue.restore(queue, &heads)?;
         for over in over {
             let (place, ended) = over.read()?;
             let Some(slot) = self.slots.get_mut(usize::from(over.head)) else { continue };
