@@ -2,10 +2,10 @@
 
 mod elf;
 mod ending;
+mod firmware;
 mod image;
 mod saved;
 mod start;
-mod state;
 
 use std::io::Write;
 use std::path;
@@ -25,11 +25,10 @@ use crate::bus::Bus;
 use crate::chipset::{self, Events, Power, Request, Serial};
 use crate::cpu::{Cpu, ExitCounts, Exits, kick_signal};
 use crate::interrupts::{Faults, Interrupts};
-use crate::snapshot::Processor;
+use crate::snapshot::{self, Chips, CpuState, Processor};
 use crate::{Path, VmError, acpi, boot, probe};
 
 use ending::Ending;
-use state::{ChipState, CpuState};
 
 /// What a Linux guest's machine is to be like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,15 +105,13 @@ pub const LINUX_CPUS_MAX: u8 = 254;
 pub struct LinuxVm {
     // Dropped in this order: KVM lets go of memory before this process does.
     cpus: Vec<Vcpu>,
-    chips: ChipState,
+    chips: Chips,
     faults: Arc<Faults>,
     vcpu_cpus: Vec<usize>,
     pci64: (u64, u64),
     shared: Arc<Shared>,
     /// What the first vCPU shows of itself.
     leaves: Vec<kvm_cpuid_entry2>,
-    /// The functions are paused.
-    paused: bool,
 }
 
 /// A vCPU, and what it was like after power-on.
@@ -161,7 +158,7 @@ impl LinuxVm {
         let cpus: Vec<_> = (0..config.cpus)
             .map(|id| {
                 let fd = make_cpu(&kvm, &vm, id)?;
-                let power_on = CpuState::save(&kvm, &fd)?;
+                let power_on = CpuState::save(&kvm, &vm, &fd)?.without_counter();
                 Ok(Vcpu { cpu: Cpu { fd, bus: bus.clone() }, power_on })
             })
             .collect::<Result<_, VmError>>()?;
@@ -185,7 +182,7 @@ impl LinuxVm {
         let faults = Arc::new(Faults::default());
         let interrupts = Arc::new(Interrupts::new(vm.clone(), config.path, faults.clone())?);
         let exits = cpus.iter().map(|_| ExitCounts::default()).collect();
-        let chips = ChipState::save(&vm)?;
+        let chips = snapshot::save_chips(&vm)?;
         let pci64 = pci64_window(&kvm, &memory)?;
         let ending = Ending::default();
         let shared = Shared { bus, serial, power, events, exits, ending, interrupts, vm, memory };
@@ -198,8 +195,7 @@ impl LinuxVm {
             }
         }));
         let vcpu_cpus = config.vcpu_cpus.clone();
-        let paused = false;
-        Ok(Self { cpus, chips, faults, vcpu_cpus, pci64, shared, leaves, paused })
+        Ok(Self { cpus, chips, faults, vcpu_cpus, pci64, shared, leaves })
     }
 
     /// The guest's memory.
@@ -229,7 +225,7 @@ impl LinuxVm {
         let platform = acpi::Platform { cpus: self.cpu_count(), pci64: self.pci64 };
         acpi::write(&self.shared.memory, &platform)?;
         for vcpu in &self.cpus {
-            state::as_firmware_leaves_it(&vcpu.cpu.fd)?;
+            firmware::as_firmware_leaves_it(&vcpu.cpu.fd)?;
         }
         let first = self.cpus.first().ok_or(VmError::Poisoned)?;
         image::load(&self.shared.memory, &first.cpu.fd, image)
@@ -257,7 +253,7 @@ impl LinuxVm {
     /// depends on.
     pub fn run(&mut self, limit: Option<Duration>) -> Result<LinuxEnd, VmError> {
         self.check_whole()?;
-        self.resume()?;
+        self.shared.bus.resume()?;
         let kick = kick_signal();
         let ending = &self.shared.ending;
         let mut running = Vec::new();
@@ -308,13 +304,15 @@ impl LinuxVm {
     /// # Errors
     /// When KVM refuses.
     pub fn reset(&mut self) -> Result<(), VmError> {
-        self.resume()?;
+        self.shared.bus.resume()?;
         self.shared.bus.reset()?;
         self.shared.serial.reset()?;
         self.shared.power.clear();
         self.shared.events.clear();
-        self.chips.restore(&self.shared.vm)?;
-        self.cpus.iter().try_for_each(|vcpu| vcpu.power_on.restore(&vcpu.cpu.fd))
+        let (kvm, vm) = (probe::open()?, &self.shared.vm);
+        snapshot::restore_chips(vm, &self.chips)?;
+        let power_on = |vcpu: &Vcpu| vcpu.power_on.restore(&kvm, vm, &vcpu.cpu.fd, false);
+        self.cpus.iter().try_for_each(power_on)
     }
 
     /// KVM's VFIO device, for functions of the host that are passed through. A machine has one: it can be

@@ -28,20 +28,21 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use kvm_bindings::{kvm_cpuid_entry2, kvm_irqchip};
+use kvm_bindings::kvm_cpuid_entry2;
 use paraslot_device::{DeviceError, SavedState, StateError};
 use paraslot_pci::Bdf;
 use serde::{Deserialize, Serialize};
 use vm_memory::GuestMemoryMmap;
 
-pub(crate) use chips::{read_clock, restore_chips, restore_clock, save_chips};
-pub(crate) use cpu::{CpuState, Processor};
+pub(crate) use chips::{Chips, read_clock, restore_chips, restore_clock, save_chips};
+pub(crate) use cpu::{CpuState, Msr, Processor};
+pub(crate) use memory::bytes as memory_bytes;
 
 use crate::VmError;
-use packed::Packed;
+use crate::bus::Bus;
 
 /// The layout of the files.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 const STATE: &str = "state.json";
 const UNFINISHED: &str = "state.json.new";
 const MEMORY: &str = "memory";
@@ -114,13 +115,13 @@ impl SnapshotError {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MachineState {
-    version: u32,
+    pub(crate) version: u32,
     pub(crate) memory_bytes: u64,
     pub(crate) processor: Processor,
     pub(crate) cpus: Vec<CpuState>,
     /// KVM's clock in nanoseconds, as guests of kvmclock have it.
     pub(crate) clock: u64,
-    pub(crate) chips: Vec<Packed<kvm_irqchip>>,
+    pub(crate) chips: Chips,
     pub(crate) bus: BusState,
     pub(crate) board: BoardState,
 }
@@ -152,16 +153,6 @@ pub(crate) enum BoardState {
     Measuring(crate::ports::PortsState),
     /// That of [`LinuxVm`](crate::LinuxVm).
     Linux(crate::chipset::ChipsetState),
-}
-
-/// A machine's parts, as they are gathered.
-pub(crate) struct Parts {
-    pub(crate) processor: Processor,
-    pub(crate) cpus: Vec<CpuState>,
-    pub(crate) clock: u64,
-    pub(crate) chips: Vec<Packed<kvm_irqchip>>,
-    pub(crate) bus: BusState,
-    pub(crate) board: BoardState,
 }
 
 /// A snapshot of a machine in a directory, read but for its memory.
@@ -256,20 +247,30 @@ fn regular(path: &Path) -> Result<File, SnapshotError> {
     File::open(path).map_err(SnapshotError::io(path))
 }
 
-/// Writes a machine to a directory, which is made if need be. The state comes last and at once: a
-/// directory that has one is whole.
-pub(crate) fn write(
+/// Saves a machine that stands still to a directory, which is made if need be: its functions are paused, and
+/// stay so, and then `gather` finds its state. If anything fails they go on.
+pub(crate) fn save(
     directory: &Path,
     memory: &GuestMemoryMmap,
-    parts: Parts,
-) -> Result<(), SnapshotError> {
-    let Parts { processor, cpus, clock, chips, bus, board } = parts;
-    let memory_bytes = memory::bytes(memory);
-    let state =
-        MachineState { version: VERSION, memory_bytes, processor, cpus, clock, chips, bus, board };
-    let text = serde_json::to_vec(&state)?;
-
+    bus: &Bus,
+    gather: impl FnOnce() -> Result<MachineState, VmError>,
+) -> Result<(), VmError> {
     prepare(directory)?;
+    bus.pause()?;
+    let saved = gather().and_then(|state| Ok(write(directory, memory, &state)?));
+    if saved.is_err() {
+        bus.resume()?;
+    }
+    saved
+}
+
+/// Writes a machine to a directory. The state comes last and at once: a directory that has one is whole.
+fn write(
+    directory: &Path,
+    memory: &GuestMemoryMmap,
+    state: &MachineState,
+) -> Result<(), SnapshotError> {
+    let text = serde_json::to_vec(state)?;
     let place = directory.join(STATE);
     let path = directory.join(MEMORY);
     let mut file = create(&path)?;
@@ -286,7 +287,7 @@ pub(crate) fn write(
 }
 
 /// Makes the directory if need be. It must not have a snapshot.
-pub(crate) fn prepare(directory: &Path) -> Result<(), SnapshotError> {
+fn prepare(directory: &Path) -> Result<(), SnapshotError> {
     // What a guest has in memory is nobody else's business.
     let made = DirBuilder::new().mode(0o700).recursive(true).create(directory);
     made.map_err(SnapshotError::io(directory))?;

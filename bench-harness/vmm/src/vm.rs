@@ -107,8 +107,6 @@ pub struct Vm {
     tsc_hz: u64,
     /// What the vCPU shows of itself.
     leaves: Vec<kvm_cpuid_entry2>,
-    /// The functions are paused.
-    paused: bool,
     suspension: Arc<Suspension>,
 }
 
@@ -149,7 +147,6 @@ impl Vm {
             vcpu_cpu,
             tsc_hz,
             leaves,
-            paused: false,
             suspension: Arc::default(),
         })
     }
@@ -219,7 +216,7 @@ impl Vm {
         limit: Duration,
         on_phase: &mut dyn FnMut(Phase),
     ) -> Result<Run, VmError> {
-        self.resume()?;
+        self.vcpu_mut()?.cpu.bus.resume()?;
         let mut vcpu = self.vcpu.take().ok_or(VmError::Poisoned)?;
         let stop = Arc::new(AtomicBool::new(false));
         let suspension = self.suspension.clone();

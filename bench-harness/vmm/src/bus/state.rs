@@ -19,9 +19,13 @@ impl Bus {
         functions.filter_map(|bdf| Some((bdf, self.root.function(bdf)?))).collect()
     }
 
-    /// Pauses all functions, or none; one that is plugged in before they are resumed is paused, too.
+    /// Pauses all functions, or none; one that is plugged in before they are resumed is paused, too. They may be
+    /// paused already.
     pub(crate) fn pause(&self) -> Result<(), VmError> {
         let mut places = self.places();
+        if places.paused {
+            return Ok(());
+        }
         let functions = self.functions();
         for (index, (bdf, device)) in functions.iter().enumerate() {
             if let Err(error) = lock(device).pause() {
@@ -36,10 +40,12 @@ impl Bus {
         Ok(())
     }
 
-    /// Resumes all functions, those after one that cannot be resumed included.
+    /// Resumes all functions if they are paused, those after one that cannot be resumed included.
     pub(crate) fn resume(&self) -> Result<(), VmError> {
         let mut places = self.places();
-        places.paused = false;
+        if !std::mem::replace(&mut places.paused, false) {
+            return Ok(());
+        }
         let resume = |(bdf, device): (Bdf, SharedDevice)| {
             let resumed = lock(&device).resume();
             resumed.map_err(|error| SnapshotError::Function { bdf, error })

@@ -6,7 +6,9 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::LinuxVm;
 use crate::chipset::{COM1_GSI, ChipsetState, EVENTS_GSI};
-use crate::snapshot::{self, BoardState, CpuState, Parts, Processor, Snapshot, SnapshotError};
+use crate::snapshot::{
+    self, BoardState, CpuState, MachineState, Processor, Snapshot, SnapshotError,
+};
 use crate::{VmError, probe};
 
 impl LinuxVm {
@@ -20,21 +22,10 @@ impl LinuxVm {
     /// or the files cannot be written; others when KVM refuses. The machine can go on then.
     pub fn save(&mut self, directory: &path::Path) -> Result<(), VmError> {
         self.check_whole()?;
-        snapshot::prepare(directory)?;
-        if !self.paused {
-            self.shared.bus.pause()?;
-        }
-        self.paused = true;
-        let saved = self.gather().and_then(|parts| {
-            snapshot::write(directory, &self.shared.memory, parts).map_err(VmError::from)
-        });
-        if saved.is_err() {
-            self.resume()?;
-        }
-        saved
+        snapshot::save(directory, &self.shared.memory, &self.shared.bus, || self.gather())
     }
 
-    fn gather(&mut self) -> Result<Parts, VmError> {
+    fn gather(&self) -> Result<MachineState, VmError> {
         let shared = &self.shared;
         shared.interrupts.flush()?;
         for (event, number) in self.own_interrupts() {
@@ -49,7 +40,9 @@ impl LinuxVm {
             events: shared.events.save(),
             request: shared.power.save(),
         };
-        Ok(Parts {
+        Ok(MachineState {
+            version: snapshot::VERSION,
+            memory_bytes: snapshot::memory_bytes(&shared.memory),
             bus: shared.bus.save()?,
             board: BoardState::Linux(board),
             clock: snapshot::read_clock(&shared.vm)?,
@@ -86,10 +79,7 @@ impl LinuxVm {
         }
         snapshot::check_processor(&state.processor, &self.leaves)?;
         shared.bus.check(&state.bus)?;
-        if !self.paused {
-            shared.bus.pause()?;
-        }
-        self.paused = true;
+        shared.bus.pause()?;
         snapshot.restore_memory(&shared.memory)?;
         let kvm = probe::open()?;
         for (index, (vcpu, saved)) in self.cpus.iter().zip(&state.cpus).enumerate() {
@@ -104,13 +94,5 @@ impl LinuxVm {
         shared.power.restore(*request);
         shared.bus.restore(&state.bus)?;
         shared.interrupts.set_pins()
-    }
-
-    /// Has functions go on that were paused.
-    pub(super) fn resume(&mut self) -> Result<(), VmError> {
-        if std::mem::take(&mut self.paused) {
-            self.shared.bus.resume()?;
-        }
-        Ok(())
     }
 }

@@ -12,7 +12,10 @@ use crate::VmError;
 const CHIPS: [u32; 3] = [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC];
 
 /// The interrupt controllers that vCPUs share.
-pub(crate) fn save_chips(vm: &VmFd) -> Result<Vec<Packed<kvm_irqchip>>, VmError> {
+pub(crate) type Chips = Vec<Packed<kvm_irqchip>>;
+
+/// Their states.
+pub(crate) fn save_chips(vm: &VmFd) -> Result<Chips, VmError> {
     let read = |chip_id| {
         let mut chip = kvm_irqchip { chip_id, ..Default::default() };
         vm.get_irqchip(&mut chip).map_err(VmError::kvm("read the interrupt controllers"))?;
@@ -22,7 +25,7 @@ pub(crate) fn save_chips(vm: &VmFd) -> Result<Vec<Packed<kvm_irqchip>>, VmError>
 }
 
 /// Has them be as they were. What the I/O APIC has not delivered yet it delivers now, if it may.
-pub(crate) fn restore_chips(vm: &VmFd, chips: &[Packed<kvm_irqchip>]) -> Result<(), VmError> {
+pub(crate) fn restore_chips(vm: &VmFd, chips: &Chips) -> Result<(), VmError> {
     if !chips.iter().map(|Packed(chip)| chip.chip_id).eq(CHIPS) {
         return Err(SnapshotError::mismatch("it has other interrupt controllers").into());
     }

@@ -18,6 +18,7 @@ const READ: &str = "read the vCPU's state";
 const WRITE: &str = "set the vCPU's state";
 
 const IA32_TIME_STAMP_COUNTER: u32 = 0x10;
+const IA32_TSC_ADJUST: u32 = 0x3b;
 const IA32_TSC_DEADLINE: u32 = 0x6e0;
 
 /// The processor that vCPUs show their guest: CPUID's leaves, before the guest has changed any.
@@ -81,9 +82,9 @@ pub(crate) struct CpuState {
 /// A model-specific register.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Msr {
-    index: u32,
-    value: u64,
+pub(crate) struct Msr {
+    pub(crate) index: u32,
+    pub(crate) value: u64,
 }
 
 impl Msr {
@@ -94,7 +95,8 @@ impl Msr {
         Some(Self { index, value })
     }
 
-    fn write(self, vcpu: &VcpuFd) -> bool {
+    /// Writes it; says whether this KVM takes that.
+    pub(crate) fn write(self, vcpu: &VcpuFd) -> bool {
         let msrs = one(kvm_msr_entry { index: self.index, data: self.value, ..Default::default() });
         msrs.is_some_and(|msrs| vcpu.set_msrs(&msrs).is_ok_and(|count| count == 1))
     }
@@ -145,7 +147,15 @@ impl CpuState {
         })
     }
 
-    /// Has a new vCPU be as the one that was saved. The guest's memory is there already; the I/O APIC
+    /// The same but for the time stamp counter, which goes on: where that of one vCPU is set those of all
+    /// have to be.
+    pub(crate) fn without_counter(mut self) -> Self {
+        let counters = [IA32_TIME_STAMP_COUNTER, IA32_TSC_ADJUST];
+        self.msrs.retain(|msr| !counters.contains(&msr.index));
+        self
+    }
+
+    /// Has a vCPU be as the one that was saved. The guest's memory is there already; the I/O APIC
     /// comes afterwards.
     pub(crate) fn restore(
         &self,

@@ -13,7 +13,7 @@ const PAGE: usize = 4096;
 const NOTHING: [u8; PAGE] = [0; PAGE];
 
 /// Bytes of memory.
-pub(super) fn bytes(memory: &GuestMemoryMmap) -> u64 {
+pub(crate) fn bytes(memory: &GuestMemoryMmap) -> u64 {
     memory.iter().map(GuestMemoryRegion::len).sum()
 }
 

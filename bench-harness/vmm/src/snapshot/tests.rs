@@ -4,6 +4,7 @@ use kvm_bindings::kvm_regs;
 use tempfile::tempdir;
 use vm_memory::{Bytes, GuestAddress};
 
+use super::packed::Packed;
 use super::*;
 
 const PAGE: u64 = 4096;

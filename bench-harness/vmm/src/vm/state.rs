@@ -3,7 +3,9 @@
 use std::path;
 
 use super::Vm;
-use crate::snapshot::{self, BoardState, CpuState, Parts, Processor, Snapshot, SnapshotError};
+use crate::snapshot::{
+    self, BoardState, CpuState, MachineState, Processor, Snapshot, SnapshotError,
+};
 use crate::{VmError, probe};
 
 impl Vm {
@@ -16,28 +18,19 @@ impl Vm {
     /// [`VmError::Snapshot`] when a function cannot be paused or saved, or the files cannot be written;
     /// others when KVM refuses. The machine can go on then.
     pub fn save(&mut self, directory: &path::Path) -> Result<(), VmError> {
-        snapshot::prepare(directory)?;
-        let vcpu = self.vcpu.as_mut().ok_or(VmError::Poisoned)?;
-        vcpu.cpu.finish_instruction()?;
-        let bus = vcpu.cpu.bus.clone();
-        if !self.paused {
-            bus.pause()?;
-        }
-        self.paused = true;
-        let saved = self.gather().and_then(|parts| {
-            snapshot::write(directory, &self.memory, parts).map_err(VmError::from)
-        });
-        if saved.is_err() {
-            self.resume()?;
-        }
-        saved
+        let cpu = &mut self.vcpu_mut()?.cpu;
+        cpu.finish_instruction()?;
+        let bus = cpu.bus.clone();
+        snapshot::save(directory, &self.memory, &bus, || self.gather())
     }
 
-    fn gather(&mut self) -> Result<Parts, VmError> {
+    fn gather(&self) -> Result<MachineState, VmError> {
         self.interrupts.flush()?;
         let kvm = probe::open()?;
         let cpu = &self.vcpu.as_ref().ok_or(VmError::Poisoned)?.cpu;
-        Ok(Parts {
+        Ok(MachineState {
+            version: snapshot::VERSION,
+            memory_bytes: snapshot::memory_bytes(&self.memory),
             bus: cpu.bus.save()?,
             board: BoardState::Measuring(self.ports.save()),
             clock: snapshot::read_clock(&self.vm)?,
@@ -64,10 +57,7 @@ impl Vm {
         snapshot::check_processor(&state.processor, &self.leaves)?;
         let cpu = &self.vcpu.as_ref().ok_or(VmError::Poisoned)?.cpu;
         cpu.bus.check(&state.bus)?;
-        if !self.paused {
-            cpu.bus.pause()?;
-        }
-        self.paused = true;
+        cpu.bus.pause()?;
         snapshot.restore_memory(&self.memory)?;
         state.processor.set_frequency(&cpu.fd)?;
         saved.restore(&probe::open()?, &self.vm, &cpu.fd, true)?;
@@ -76,13 +66,5 @@ impl Vm {
         self.ports.restore(ports)?;
         cpu.bus.restore(&state.bus)?;
         self.interrupts.set_pins()
-    }
-
-    /// Has functions go on that were paused.
-    pub(super) fn resume(&mut self) -> Result<(), VmError> {
-        if std::mem::take(&mut self.paused) {
-            self.vcpu_mut()?.cpu.bus.resume()?;
-        }
-        Ok(())
     }
 }
