@@ -1,13 +1,13 @@
 //! Devices, built from what the command line says of them.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use paraslot_ahci::{Ahci, DiskOptions, PacketOptions};
 use paraslot_backends::block::BlockBackend;
 use paraslot_backends::net::{NetBackend, NetStatistics};
 use paraslot_device::{DeviceError, DmaSpace, Host};
 use paraslot_e1000::E1000;
-use paraslot_pci::{PciDevice, SharedDevice};
+use paraslot_pci::PciDevice;
 use paraslot_protocol::Device;
 use paraslot_pvscsi::Pvscsi;
 use paraslot_scsi::{Address, Bus, BusOptions, CdromOptions, Initiator, LogicalUnit};
@@ -20,34 +20,6 @@ use paraslot_vmxnet3::Vmxnet3;
 
 use crate::spec::{DiskSpec, Media, NetSpec};
 
-/// How a host holds devices.
-pub(crate) trait Holder {
-    /// A device of any kind.
-    type Held;
-    /// Takes one over.
-    fn hold<D: PciDevice + 'static>(device: D) -> Self::Held;
-}
-
-/// As a bus does, whose vCPUs share it.
-pub(crate) struct Shared;
-
-/// As one who has it for itself.
-pub(crate) struct Owned;
-
-impl Holder for Shared {
-    type Held = SharedDevice;
-    fn hold<D: PciDevice + 'static>(device: D) -> SharedDevice {
-        Arc::new(Mutex::new(device))
-    }
-}
-
-impl Holder for Owned {
-    type Held = Box<dyn PciDevice>;
-    fn hold<D: PciDevice + 'static>(device: D) -> Box<dyn PciDevice> {
-        Box::new(device)
-    }
-}
-
 /// Tells a disk's guest of its backend's size, after that has changed, and returns it in bytes; `None` for a
 /// drive that has none to tell of.
 pub(crate) type Resize = Box<dyn Fn() -> Option<u64> + Send + Sync>;
@@ -56,11 +28,11 @@ pub(crate) type Resize = Box<dyn Fn() -> Option<u64> + Send + Sync>;
 ///
 /// # Errors
 /// When the device refuses its options or its backend.
-pub(crate) fn disk<H: Holder, A: DmaSpace>(
+pub(crate) fn disk<A: DmaSpace>(
     spec: &DiskSpec,
     backend: Arc<dyn BlockBackend>,
     host: Host<A>,
-) -> Result<(H::Held, Resize), DeviceError> {
+) -> Result<(Box<dyn PciDevice>, Resize), DeviceError> {
     match spec.device {
         Device::VirtioBlk => {
             let options = paraslot_virtio_blk::Options {
@@ -71,7 +43,7 @@ pub(crate) fn disk<H: Holder, A: DmaSpace>(
             };
             let device = VirtioBlk::new(backend, &options)?;
             let control = device.control();
-            let function = H::hold(VirtioPci::new(device, host)?);
+            let function = Box::new(VirtioPci::new(device, host)?);
             Ok((function, Box::new(move || Some(control.resize()))))
         }
         Device::VirtioScsi => {
@@ -81,12 +53,12 @@ pub(crate) fn disk<H: Holder, A: DmaSpace>(
             };
             let bus = bus(unit(spec, backend)?)?;
             let device = VirtioScsi::new(bus.clone(), &options)?;
-            Ok((H::hold(VirtioPci::new(device, host)?), resize(bus)))
+            Ok((Box::new(VirtioPci::new(device, host)?), resize(bus)))
         }
         Device::Pvscsi => {
             let options = paraslot_pvscsi::Options::default();
             let bus = bus(unit(spec, backend)?)?;
-            Ok((H::hold(Pvscsi::new(bus.clone(), options, host)?), resize(bus)))
+            Ok((Box::new(Pvscsi::new(bus.clone(), options, host)?), resize(bus)))
         }
         Device::Ahci if spec.media == Media::Cdrom => {
             let mut drive = PacketOptions::new(unit(spec, backend)?);
@@ -97,23 +69,23 @@ pub(crate) fn disk<H: Holder, A: DmaSpace>(
             if let Some(port) = options.ports.first_mut() {
                 *port = Some(drive.into());
             }
-            Ok(sata::<H, _>(Ahci::new(options, host)?))
+            Ok(sata(Ahci::new(options, host)?))
         }
         Device::Ahci => {
             let mut disk = DiskOptions::new(backend);
             if let Some(id) = &spec.id {
                 disk.serial.clone_from(id);
             }
-            Ok(sata::<H, _>(Ahci::new(paraslot_ahci::Options::new([disk]), host)?))
+            Ok(sata(Ahci::new(paraslot_ahci::Options::new([disk]), host)?))
         }
         other => Err(DeviceError::Config(format!("{other} is no disk"))),
     }
 }
 
 /// With the drive at the first port.
-fn sata<H: Holder, A: DmaSpace>(device: Ahci<A>) -> (H::Held, Resize) {
+fn sata<A: DmaSpace>(device: Ahci<A>) -> (Box<dyn PciDevice>, Resize) {
     let control = device.control();
-    (H::hold(device), Box::new(move || control.resize(0)))
+    (Box::new(device), Box::new(move || control.resize(0)))
 }
 
 fn resize(bus: Bus) -> Resize {
@@ -174,12 +146,12 @@ macro_rules! cable {
 ///
 /// # Errors
 /// When the device refuses its options or its backend.
-pub(crate) fn adapter<H: Holder, A: DmaSpace>(
+pub(crate) fn adapter<A: DmaSpace>(
     spec: &NetSpec,
     backend: Arc<dyn NetBackend>,
     mac: [u8; 6],
     host: Host<A>,
-) -> Result<(H::Held, Cable), DeviceError> {
+) -> Result<(Box<dyn PciDevice>, Cable), DeviceError> {
     match spec.device {
         Device::VirtioNet => {
             // What needs one of these goes with them.
@@ -192,7 +164,7 @@ pub(crate) fn adapter<H: Holder, A: DmaSpace>(
             };
             let device = VirtioNet::new(backend, &options)?;
             let cable = cable!(device.control());
-            Ok((H::hold(VirtioPci::new(device, host)?), cable))
+            Ok((Box::new(VirtioPci::new(device, host)?), cable))
         }
         Device::Vmxnet3 => {
             let options = paraslot_vmxnet3::Options {
@@ -201,12 +173,12 @@ pub(crate) fn adapter<H: Holder, A: DmaSpace>(
             };
             let device = Vmxnet3::new(backend, options, host)?;
             let cable = cable!(device.control());
-            Ok((H::hold(device), cable))
+            Ok((Box::new(device), cable))
         }
         Device::E1000 => {
             let device = E1000::new(backend, paraslot_e1000::Options::new(mac), host)?;
             let cable = cable!(device.control());
-            Ok((H::hold(device), cable))
+            Ok((Box::new(device), cable))
         }
         other => Err(DeviceError::Config(format!("{other} is no network adapter"))),
     }

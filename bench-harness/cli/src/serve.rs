@@ -199,14 +199,13 @@ fn device<A: DmaSpace>(
             let drive = drive.context("a disk without an image")?;
             let (backend, counts) = Counted::new(drive.backend());
             entry.set_work(Work::Disk(counts));
-            let (function, resize) =
-                devices::disk::<devices::Owned, _>(spec, Arc::new(backend), host)?;
+            let (function, resize) = devices::disk(spec, Arc::new(backend), host)?;
             Ok((function, Owned::disk(name.to_string(), device, drive.clone(), resize)))
         }
         Request::Net(spec) => {
             let mac = spec.mac.unwrap_or([0x52, 0x54, 0, 0, 1, entry.number()]);
             let (port, limiters) = network(spec)?;
-            let (function, cable) = devices::adapter::<devices::Owned, _>(spec, port, mac, host)?;
+            let (function, cable) = devices::adapter(spec, port, mac, host)?;
             entry.set_work(Work::Net(cable.statistics));
             let owned = Owned::adapter(name.to_string(), device, limiters, cable.set_link);
             Ok((function, owned))

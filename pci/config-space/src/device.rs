@@ -163,3 +163,50 @@ pub trait PciDevice: Send {
         Err(StateError::Unsupported("this function"))
     }
 }
+
+/// What its owner does not know the kind of is a function, too.
+impl<D: PciDevice + ?Sized> PciDevice for Box<D> {
+    fn layout(&self) -> &Layout {
+        (**self).layout()
+    }
+
+    fn bars(&self) -> [Option<BarState>; 7] {
+        (**self).bars()
+    }
+
+    fn config_read(&mut self, offset: u16, data: &mut [u8]) {
+        (**self).config_read(offset, data);
+    }
+
+    fn config_write(&mut self, offset: u16, data: &[u8]) {
+        (**self).config_write(offset, data);
+    }
+
+    fn bar_read(&mut self, bar: u8, offset: u64, data: &mut [u8]) {
+        (**self).bar_read(bar, offset, data);
+    }
+
+    fn bar_write(&mut self, bar: u8, offset: u64, data: &[u8]) {
+        (**self).bar_write(bar, offset, data);
+    }
+
+    fn reset(&mut self) {
+        (**self).reset();
+    }
+
+    fn pause(&mut self) -> Result<(), DeviceError> {
+        (**self).pause()
+    }
+
+    fn resume(&mut self) -> Result<(), DeviceError> {
+        (**self).resume()
+    }
+
+    fn save(&mut self) -> Result<SavedState, StateError> {
+        (**self).save()
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        (**self).restore(state)
+    }
+}

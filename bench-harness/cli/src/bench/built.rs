@@ -7,14 +7,14 @@ use anyhow::bail;
 use paraslot_backends::block::{BlockBackend, LimitedBackend};
 use paraslot_backends::net::{LimitedNet, NetBackend, NetStatistics};
 use paraslot_device::{DmaSpace, Host};
-use paraslot_pci::SharedDevice;
+use paraslot_pci::PciDevice;
 
 use super::remote::Served;
 use super::{Sample, Setting};
 use paraslot_vfio::Faults;
 
 use crate::counted::{Counted, Counts};
-use crate::devices::{self, Holder, Shared, Statistics};
+use crate::devices::{self, Statistics};
 use crate::network::{self, Arrivals};
 use crate::order::Seen;
 use crate::plan::Cell;
@@ -22,9 +22,9 @@ use crate::spec::{DeviceSpec, DiskSpec, Limits, NetSpec};
 use crate::storage;
 
 /// A device that nobody has plugged in yet.
-pub(crate) struct Built<F = SharedDevice> {
+pub(crate) struct Built {
     /// The device.
-    pub(crate) function: F,
+    pub(crate) function: Box<dyn PciDevice>,
     /// What is seen of its work from here.
     pub(crate) watch: Watch,
     /// What is behind it, as options of the command line.
@@ -93,11 +93,9 @@ impl Setting<'_> {
     /// Makes the device of a cell, over what is behind it.
     pub(super) fn build<A: DmaSpace>(&self, cell: &Cell, host: Host<A>) -> anyhow::Result<Built> {
         match (&self.devices[cell.device], cell.net()) {
-            (DeviceSpec::Disk(spec), _) => {
-                disk::<Shared, _>(spec, self.storage.open(spec, cell)?, host)
-            }
+            (DeviceSpec::Disk(spec), _) => disk(spec, self.storage.open(spec, cell)?, host),
             (DeviceSpec::Net(spec), Some(workload)) => {
-                adapter::<Shared, _>(spec, network::open(spec, workload)?, host)
+                adapter(spec, network::open(spec, workload)?, host)
             }
             (DeviceSpec::Passed(_), _) => bail!("{} needs a virtual machine", cell.name),
             (DeviceSpec::Net(_), None) => bail!("{} is not for a network", cell.name),
@@ -106,29 +104,29 @@ impl Setting<'_> {
 }
 
 /// Makes a disk over what was opened for it.
-pub(crate) fn disk<H: Holder, A: DmaSpace>(
+pub(crate) fn disk<A: DmaSpace>(
     spec: &DiskSpec,
     opened: storage::Opened,
     host: Host<A>,
-) -> anyhow::Result<Built<H::Held>> {
+) -> anyhow::Result<Built> {
     let storage::Opened { backend, label } = opened;
     let label = label + &spec.limits.label("iops");
     let (backend, counts) = Counted::new(limited_disk(backend, spec.limits));
-    let (function, _) = devices::disk::<H, _>(spec, Arc::new(backend), host)?;
+    let (function, _) = devices::disk(spec, Arc::new(backend), host)?;
     Ok(Built { function, watch: Watch::Disk(counts), label })
 }
 
 /// Makes an adapter over what was opened for it.
-pub(crate) fn adapter<H: Holder, A: DmaSpace>(
+pub(crate) fn adapter<A: DmaSpace>(
     spec: &NetSpec,
     opened: network::Opened,
     host: Host<A>,
-) -> anyhow::Result<Built<H::Held>> {
+) -> anyhow::Result<Built> {
     let network::Opened { backend, label, arrivals } = opened;
     let mac = network::address(spec);
     let label = label + &spec.limits.label("fps");
     let backend = limited_port(backend, spec.limits);
-    let (function, cable) = devices::adapter::<H, _>(spec, backend, mac, host)?;
+    let (function, cable) = devices::adapter(spec, backend, mac, host)?;
     let statistics = cable.statistics;
     Ok(Built { function, watch: Watch::Net { statistics, arrivals }, label })
 }

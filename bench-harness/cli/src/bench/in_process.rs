@@ -30,7 +30,7 @@ impl Bench for InProcessBench<'_> {
         };
         let machine = InProcess::new(&machine)?;
         let Built { function, watch, label } = self.setting.build(cell, machine.host(FUNCTION))?;
-        machine.plug_shared(FUNCTION, function)?;
+        machine.plug(FUNCTION, function)?;
         let cpu = self.setting.vcpu_cpu();
         let machine = Arc::new(machine);
         let driver = std::thread::Builder::new().name("driver".into()).spawn({

@@ -4,7 +4,7 @@ mod pair;
 pub(super) mod passed;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -75,7 +75,7 @@ impl Machine {
         let executor =
             ThreadExecutor::new("device", &threads).context("cannot start the device's thread")?;
         let Built { function, watch, label } = build(&vm, vm.host(FUNCTION, Arc::new(executor)))?;
-        vm.plug(FUNCTION, function)?;
+        vm.plug(FUNCTION, Arc::new(Mutex::new(function)))?;
         let job = job.with_tsc_hz(vm.tsc_hz());
         vm.load(paraslot_guest::IMAGE, &job.to_string())?;
         Ok(Self { vm, watch: Arc::new(watch), label, limit: limit(&job) })

@@ -12,7 +12,7 @@ mod stream;
 mod sums;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -132,11 +132,11 @@ impl<'a> LinuxBench<'a> {
                     label: format!("backend=tap{unverified}"),
                     arrivals: Arrivals::Unknown,
                 };
-                adapter::<devices::Shared, _>(spec, opened, host)?
+                adapter(spec, opened, host)?
             }
             (DeviceSpec::Disk(_) | DeviceSpec::Net(_), _) => self.setting.build(cell, host)?,
         };
-        vm.plug(FUNCTION, function)?;
+        vm.plug(FUNCTION, Arc::new(Mutex::new(function)))?;
         self.plug_tools(&mut vm)?;
         let initrd = self.files.initrd(script)?;
         vm.load(&LinuxImage {
@@ -177,8 +177,8 @@ impl<'a> LinuxBench<'a> {
         let executor = ThreadExecutor::new("tools", &options).context("cannot start a thread")?;
         let spec = DiskSpec { read_only: true, ..DiskSpec::new(Device::VirtioBlk) };
         let host = vm.host(TOOLS, Arc::new(executor));
-        let disk = devices::disk::<devices::Shared, _>(&spec, self.files.tools()?, host)?;
-        Ok(vm.plug(TOOLS, disk.0)?)
+        let (disk, _) = devices::disk(&spec, self.files.tools()?, host)?;
+        Ok(vm.plug(TOOLS, Arc::new(Mutex::new(disk)))?)
     }
 
     /// Measures a disk.

@@ -177,7 +177,7 @@ impl Server {
         drop(guests);
         let served = Served { server: self.clone(), seat, fault: function.fault() };
         Ok(Built {
-            function: Arc::new(Mutex::new(function)),
+            function: Box::new(function),
             watch: Watch::Served(served),
             label: self.label.clone(),
         })

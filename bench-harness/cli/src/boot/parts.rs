@@ -11,7 +11,7 @@ use paraslot_vmm::{LinuxHandle, LinuxVm};
 
 use crate::backing::{Drive, network, threads_for};
 use crate::control::Owned;
-use crate::devices::{self, Shared};
+use crate::devices;
 use crate::error::Usage;
 use crate::spec::{DiskSpec, HOST, NetSpec, Plugged, Request};
 
@@ -64,16 +64,22 @@ impl Parts<'_> {
         match (request, drive) {
             (Request::Disk(spec), Some(drive)) => {
                 let spec = self.queued(spec);
-                let made = devices::disk::<Shared, _>(&spec, drive.backend(), host(spec.queues)?);
+                let made = devices::disk(&spec, drive.backend(), host(spec.queues)?);
                 let (function, resize) = made?;
-                Ok((function, Owned::disk(name, device, drive.clone(), resize)))
+                Ok((
+                    Arc::new(Mutex::new(function)),
+                    Owned::disk(name, device, drive.clone(), resize),
+                ))
             }
             (Request::Disk(_), None) => bail!("a disk without an image"),
             (Request::Net(spec), _) => {
                 let (port, limiters) = network(spec)?;
                 let (mac, host) = (address(spec, bdf), host(spec.queues)?);
-                let (function, cable) = devices::adapter::<Shared, _>(spec, port, mac, host)?;
-                Ok((function, Owned::adapter(name, device, limiters, cable.set_link)))
+                let (function, cable) = devices::adapter(spec, port, mac, host)?;
+                Ok((
+                    Arc::new(Mutex::new(function)),
+                    Owned::adapter(name, device, limiters, cable.set_link),
+                ))
             }
             (Request::Host(_), _) => bail!("a function of the host's is not one of ours"),
         }

@@ -16,7 +16,6 @@ use super::board::Board;
 use super::sandbox::Sandbox;
 use super::{Service, attend_all};
 use crate::bench::built::{Built, Watch, adapter, disk};
-use crate::devices::Owned;
 use crate::image::open_nameless;
 use crate::order::{Answer, Line, Order, Question, Seat, Seen, What};
 use crate::spec::Request;
@@ -99,16 +98,10 @@ pub(crate) fn serve() -> anyhow::Result<()> {
 }
 
 /// Makes a device over what is behind it.
-fn build<A: DmaSpace>(
-    what: &What,
-    behind: Behind,
-    host: Host<A>,
-) -> anyhow::Result<Built<Box<dyn PciDevice>>> {
+fn build<A: DmaSpace>(what: &What, behind: Behind, host: Host<A>) -> anyhow::Result<Built> {
     match (what, behind) {
-        (What::Disk(spec), Behind::Disk(opened)) => disk::<Owned, _>(spec, opened, host),
-        (What::Net(spec, _) | What::Wire(spec), Behind::Net(opened)) => {
-            adapter::<Owned, _>(spec, opened, host)
-        }
+        (What::Disk(spec), Behind::Disk(opened)) => disk(spec, opened, host),
+        (What::Net(spec, _) | What::Wire(spec), Behind::Net(opened)) => adapter(spec, opened, host),
         _ => bail!("a device over what is for the other kind"),
     }
 }

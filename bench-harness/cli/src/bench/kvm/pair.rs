@@ -16,7 +16,6 @@ use super::{Machine, Marks};
 use crate::bench::built::adapter;
 use crate::bench::remote::Server;
 use crate::bench::{Sample, Setting};
-use crate::devices::Shared;
 use crate::network::{self, Opened};
 use crate::plan::Cell;
 use crate::spec::{DeviceSpec, NetSpec};
@@ -88,7 +87,7 @@ fn run_on(
         let job = Job::Net(*job);
         Machine::new(cell.path, shared, vcpu, &threads, &job, |vm, host| match (server, end) {
             (Some(server), _) => server.plug(seat, vm.handle(), host),
-            (None, Some(end)) => adapter::<Shared, _>(spec, end, host),
+            (None, Some(end)) => adapter(spec, end, host),
             (None, None) => bail!("a wire has two ends"),
         })
     };

@@ -1,6 +1,6 @@
 //! Functions of the host's in a guest.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use anyhow::bail;
 use paraslot_device::Host;
@@ -21,7 +21,7 @@ pub(in crate::bench) fn open(
 ) -> anyhow::Result<Built> {
     let function = VfioPci::open(spec.address, space, host)?;
     let watch = Watch::Hardware(function.faults());
-    Ok(Built { function: Arc::new(Mutex::new(function)), watch, label: spec.label() })
+    Ok(Built { function: Box::new(function), watch, label: spec.label() })
 }
 
 /// How long a disk may take to be filled, in milliseconds.
