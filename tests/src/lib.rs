@@ -5,6 +5,7 @@ pub mod cdbs;
 pub mod frames;
 pub mod fuzz;
 pub mod image;
+pub mod jobs;
 pub mod memory;
 pub mod moving;
 pub mod parts;

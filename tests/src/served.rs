@@ -18,6 +18,19 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use crate::parts::Part;
 
+/// A socket that listens at an address of its own.
+///
+/// # Panics
+/// When the host has none.
+pub fn listener() -> (SocketAddr, UnixListener) {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("paraslot-tests-{}-{number}", std::process::id());
+    let address = SocketAddr::from_abstract_name(name).expect("a short name");
+    let listener = UnixListener::bind_addr(&address).expect("a free name");
+    (address, listener)
+}
+
 /// A function that is served until this is dropped.
 pub struct Served {
     address: SocketAddr,
@@ -31,25 +44,30 @@ impl Served {
     /// # Panics
     /// When it cannot be made, or the host lacks something.
     pub fn new<P: Part>(executor: Arc<dyn Executor>, part: P) -> (Self, P::Control) {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("paraslot-tests-{}-{number}", std::process::id());
-        let address = SocketAddr::from_abstract_name(name).expect("a short name");
-        let listener = UnixListener::bind_addr(&address).expect("a free name");
         let mut control = None;
-        let make = |host: Host<ClientSpace>| -> Result<Box<dyn PciDevice>, DeviceError> {
-            let (device, kept) = part.make(host)?;
+        let served = Self::with(executor, |host| {
+            let (function, kept) = part.make_served(host).expect("a function");
             control = Some(kept);
-            Ok(Box::new(device))
-        };
-        let mut server = Server::new(listener, executor, make).expect("a function");
-        let stop = Stop::new().expect("an eventfd");
-        let thread = {
-            let stop = stop.clone();
-            std::thread::spawn(move || server.run(&stop).expect("clients"))
-        };
-        let served = Self { address, stop, thread: Some(thread) };
+            function
+        });
         (served, control.expect("it was made"))
+    }
+
+    /// Serves what `make` makes, with its workers on `executor`.
+    ///
+    /// # Panics
+    /// When the host lacks something.
+    pub fn with(
+        executor: Arc<dyn Executor>,
+        make: impl FnOnce(Host<ClientSpace>) -> Box<dyn PciDevice>,
+    ) -> Self {
+        let (address, listener) = listener();
+        let make = |host| Ok::<_, std::convert::Infallible>(make(host));
+        let mut server = Server::new(listener, executor, make).expect("a server");
+        let stop = Stop::new().expect("an eventfd");
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || server.run(&stopped).expect("clients"));
+        Self { address, stop, thread: Some(thread) }
     }
 
     /// A client's function for the machine of `host`.
@@ -64,11 +82,12 @@ impl Served {
     /// Ends the server, and with it the function.
     ///
     /// # Panics
-    /// When the server could not go on.
+    /// When the server could not go on, unless the test has failed already.
     pub fn stop(&mut self) {
         self.stop.stop();
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("a server that was stopped");
+        let ended = self.thread.take().map_or(Ok(()), JoinHandle::join);
+        if !std::thread::panicking() {
+            ended.expect("a server that was stopped");
         }
     }
 }

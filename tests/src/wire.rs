@@ -3,10 +3,8 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use paraslot_backends::block::{MemoryBackend, MemoryOptions};
 use paraslot_device::{DeviceError, Host, ManualExecutor, SharedPage};
@@ -18,6 +16,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 use crate::fuzz::Input;
+use crate::served::listener;
 
 /// Bytes of a message's header.
 const HEADER: usize = 16;
@@ -34,11 +33,7 @@ const READ_ID: [u8; 32] = [
 
 fn server() -> Server {
     // Nobody connects there.
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let name = format!("paraslot-{}-{number}", std::process::id());
-    let address = SocketAddr::from_abstract_name(name).expect("a short name");
-    let listener = UnixListener::bind_addr(&address).expect("a socket");
+    let (_, listener) = listener();
     let backend = MemoryBackend::new(1 << 20, MemoryOptions::default()).expect("memory");
     let make = |host: Host<ClientSpace>| {
         let disk = VirtioBlk::new(Arc::new(backend), &Default::default())?;

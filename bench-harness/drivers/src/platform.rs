@@ -83,3 +83,64 @@ pub trait Platform {
     /// Tells the harness what comes next.
     fn phase(&self, phase: Phase);
 }
+
+/// A platform of which it is not known what it is, among others.
+impl<P: Platform + ?Sized> Platform for &P {
+    fn config_read(&self, function: Bdf, offset: u16) -> u32 {
+        (**self).config_read(function, offset)
+    }
+    fn config_write(&self, function: Bdf, offset: u16, value: u32) {
+        (**self).config_write(function, offset, value);
+    }
+    fn read8(&self, address: u64) -> u8 {
+        (**self).read8(address)
+    }
+    fn read16(&self, address: u64) -> u16 {
+        (**self).read16(address)
+    }
+    fn read32(&self, address: u64) -> u32 {
+        (**self).read32(address)
+    }
+    fn write8(&self, address: u64, value: u8) {
+        (**self).write8(address, value);
+    }
+    fn write16(&self, address: u64, value: u16) {
+        (**self).write16(address, value);
+    }
+    fn write32(&self, address: u64, value: u32) {
+        (**self).write32(address, value);
+    }
+    fn bar_space(&self) -> Range<u64> {
+        (**self).bar_space()
+    }
+    fn allocate(&self, len: usize) -> Option<DmaRegion> {
+        (**self).allocate(len)
+    }
+    fn tsc(&self) -> u64 {
+        (**self).tsc()
+    }
+    fn tsc_hz(&self) -> u64 {
+        (**self).tsc_hz()
+    }
+    fn relax(&self) {
+        (**self).relax();
+    }
+    fn interrupt_message(&self, index: u8) -> MsiMessage {
+        (**self).interrupt_message(index)
+    }
+    fn connect_pin(&self, function: Bdf, index: u8) -> bool {
+        (**self).connect_pin(function, index)
+    }
+    fn end_of_interrupt(&self, index: u8) {
+        (**self).end_of_interrupt(index);
+    }
+    fn interrupts_taken(&self, index: u8) -> u64 {
+        (**self).interrupts_taken(index)
+    }
+    fn wait_for_interrupt(&self, index: u8, seen: u64) {
+        (**self).wait_for_interrupt(index, seen);
+    }
+    fn phase(&self, phase: Phase) {
+        (**self).phase(phase);
+    }
+}

@@ -7,25 +7,17 @@ mod vmm;
 
 use std::sync::{Arc, Mutex};
 
-use paraslot_ahci::Ahci;
 use paraslot_backends::net::{NetBackend, Wire, WireOptions};
-use paraslot_device::{Clock, Host};
+use paraslot_device::Clock;
 use paraslot_drivers::Platform;
-use paraslot_drivers::workload::run;
-use paraslot_e1000::E1000;
-use paraslot_pci::{Bdf, PciDevice};
+use paraslot_pci::Bdf;
 use paraslot_protocol::{
     Access, Completion, Device, DiskJob, Header, NetJob, Outcome, Status, Traffic,
 };
-use paraslot_pvscsi::Pvscsi;
 use paraslot_tests::image::patterned;
-use paraslot_tests::scsi::one_disk;
-use paraslot_virtio_blk::VirtioBlk;
-use paraslot_virtio_net::VirtioNet;
-use paraslot_virtio_pci::VirtioPci;
-use paraslot_virtio_scsi::VirtioScsi;
-use paraslot_vmm::in_process::{GuestRam, InProcess, Machine, Run};
-use paraslot_vmxnet3::Vmxnet3;
+use paraslot_tests::jobs::run;
+use paraslot_tests::parts;
+use paraslot_vmm::in_process::{InProcess, Machine, Run};
 
 use vmm::{Make, Vmm};
 
@@ -40,42 +32,9 @@ const NETWORKS: [Device; 3] = [Device::VirtioNet, Device::Vmxnet3, Device::E1000
 fn make(device: Device, clock: Arc<dyn Clock>) -> Make {
     let image = Arc::new(patterned(CAPACITY));
     let wire: Arc<dyn NetBackend> = Arc::new(Wire::loopback(WireOptions::default()).unwrap());
-    Box::new(move |host: Host<GuestRam>| -> Box<dyn PciDevice> {
-        let (image, wire, clock) = (image.clone(), wire.clone(), clock.clone());
-        match device {
-            Device::VirtioBlk => {
-                let disk = VirtioBlk::new(image, &Default::default()).unwrap();
-                Box::new(VirtioPci::new(disk, host).unwrap())
-            }
-            Device::VirtioScsi => {
-                let adapter = VirtioScsi::new(one_disk(image), &Default::default()).unwrap();
-                Box::new(VirtioPci::new(adapter, host).unwrap())
-            }
-            Device::Pvscsi => {
-                Box::new(Pvscsi::new(one_disk(image), Default::default(), host).unwrap())
-            }
-            Device::Ahci => {
-                let disk = paraslot_ahci::DiskOptions::new(image);
-                Box::new(Ahci::new(paraslot_ahci::Options::new([disk]), host).unwrap())
-            }
-            Device::VirtioNet => {
-                let options =
-                    paraslot_virtio_net::Options { mac: MAC, clock, ..Default::default() };
-                let adapter = VirtioNet::new(wire, &options).unwrap();
-                Box::new(VirtioPci::new(adapter, host).unwrap())
-            }
-            Device::Vmxnet3 => {
-                let options =
-                    paraslot_vmxnet3::Options { clock, ..paraslot_vmxnet3::Options::new(MAC) };
-                Box::new(Vmxnet3::new(wire, options, host).unwrap())
-            }
-            Device::E1000 => {
-                let options =
-                    paraslot_e1000::Options { clock, ..paraslot_e1000::Options::new(MAC) };
-                Box::new(E1000::new(wire, options, host).unwrap())
-            }
-            other => panic!("{other} is not a device of ours"),
-        }
+    Box::new(move |host| match DISKS.contains(&device) {
+        true => parts::disk(device, image.clone(), host),
+        false => parts::network(device, wire.clone(), MAC, clock.clone(), host).0,
     })
 }
 

@@ -1,21 +1,12 @@
 //! The disks.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use paraslot_ahci::{Ahci, DiskOptions};
-use paraslot_backends::block::BlockBackend;
-use paraslot_device::Host;
-use paraslot_pci::SharedDevice;
 use paraslot_protocol::{Access, Completion, Device, DiskJob, Header, Job};
-use paraslot_pvscsi::Pvscsi;
 use paraslot_tests::image::patterned;
-use paraslot_tests::scsi::one_disk;
-use paraslot_virtio_blk::VirtioBlk;
-use paraslot_virtio_pci::VirtioPci;
-use paraslot_virtio_scsi::VirtioScsi;
+use paraslot_tests::parts;
 use paraslot_vmm::{Exits, Path};
-use vm_memory::GuestMemoryMmap;
 
 use crate::kvm;
 
@@ -39,37 +30,9 @@ pub(crate) fn job(device: Device, access: Access, completion: Completion, depth:
     }
 }
 
-/// The disk that `device` names.
-pub(crate) fn disk(
-    device: Device,
-    backend: Arc<dyn BlockBackend>,
-    host: Host<Arc<GuestMemoryMmap>>,
-) -> SharedDevice {
-    match device {
-        Device::VirtioBlk => {
-            let device = VirtioBlk::new(backend, &Default::default()).expect("a disk");
-            Arc::new(Mutex::new(VirtioPci::new(device, host).expect("a function")))
-        }
-        Device::VirtioScsi => {
-            let device = VirtioScsi::new(one_disk(backend), &Default::default());
-            let function = VirtioPci::new(device.expect("an adapter"), host);
-            Arc::new(Mutex::new(function.expect("a function")))
-        }
-        Device::Pvscsi => {
-            let device = Pvscsi::new(one_disk(backend), Default::default(), host);
-            Arc::new(Mutex::new(device.expect("a function")))
-        }
-        Device::Ahci => {
-            let options = paraslot_ahci::Options::new([DiskOptions::new(backend)]);
-            Arc::new(Mutex::new(Ahci::new(options, host).expect("a function")))
-        }
-        other => panic!("{other} is no disk"),
-    }
-}
-
 /// The job on the disk that it names.
 fn run(path: Path, busy_poll: Duration, job: &DiskJob) -> (Header, Exits) {
-    let make = |host| disk(job.device, Arc::new(patterned(CAPACITY)), host);
+    let make = |host| parts::disk(job.device, Arc::new(patterned(CAPACITY)), host);
     let (header, exits) =
         crate::run(path, busy_poll, Job::Disk(*job), make, &mut |_| ()).expect("the guest runs");
     assert_eq!(header.operations.get(), OPERATIONS, "{job}");

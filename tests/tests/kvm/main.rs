@@ -15,42 +15,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use paraslot_device::{Executor, Host, ThreadExecutor, ThreadOptions};
-use paraslot_pci::{Bdf, PciDevice, SharedDevice};
+use paraslot_pci::{Bdf, PciDevice};
 use paraslot_protocol::{Header, Job, Outcome, Phase, Status, frame};
+use paraslot_vmm::in_process::GuestRam;
 use paraslot_vmm::{Exits, Path, Vm, VmConfig, VmError};
-use vm_memory::GuestMemoryMmap;
 
 const SLOT: Bdf = Bdf::root(3);
 /// Bytes of a machine's memory.
 const MEMORY: u64 = 64 << 20;
-
-/// How a function is held.
-trait Holder {
-    /// A function of any kind.
-    type Held;
-    /// Takes one over.
-    fn hold<D: PciDevice + 'static>(device: D) -> Self::Held;
-}
-
-/// As a bus has it.
-struct Plugged;
-
-/// As a server has it.
-struct Offered;
-
-impl Holder for Plugged {
-    type Held = SharedDevice;
-    fn hold<D: PciDevice + 'static>(device: D) -> SharedDevice {
-        Arc::new(Mutex::new(device))
-    }
-}
-
-impl Holder for Offered {
-    type Held = Box<dyn PciDevice>;
-    fn hold<D: PciDevice + 'static>(device: D) -> Box<dyn PciDevice> {
-        Box::new(device)
-    }
-}
 
 /// Runs a job on the device that `make` makes: what the guest found out, which is that all went well,
 /// and the exits of its measured part. `on_phase` is called at the guest's marks.
@@ -58,7 +30,7 @@ fn run(
     path: Path,
     busy_poll: Duration,
     job: Job,
-    make: impl FnOnce(Host<Arc<GuestMemoryMmap>>) -> SharedDevice,
+    make: impl FnOnce(Host<GuestRam>) -> Box<dyn PciDevice>,
     on_phase: &mut dyn FnMut(Phase),
 ) -> Result<(Header, Exits), VmError> {
     run_in(&VmConfig::new(MEMORY, path), thread(busy_poll), job, make, on_phase)
@@ -75,12 +47,12 @@ fn run_in(
     config: &VmConfig,
     executor: Arc<dyn Executor>,
     job: Job,
-    make: impl FnOnce(Host<Arc<GuestMemoryMmap>>) -> SharedDevice,
+    make: impl FnOnce(Host<GuestRam>) -> Box<dyn PciDevice>,
     on_phase: &mut dyn FnMut(Phase),
 ) -> Result<(Header, Exits), VmError> {
     let mut vm = Vm::new(config)?;
     let device = make(vm.host(SLOT, executor));
-    vm.plug(SLOT, device)?;
+    vm.plug(SLOT, Arc::new(Mutex::new(device)))?;
     let job = job.with_tsc_hz(vm.tsc_hz());
     vm.load(paraslot_guest::IMAGE, &job.to_string())?;
     let run = vm.run(Duration::from_secs(120), on_phase)?;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use paraslot_backends::net::{
     Generator, GeneratorOptions, NetBackend, NetStatistics, Sink, Wire, WireOptions,
 };
-use paraslot_device::{DmaSpace, Host};
-use paraslot_e1000::E1000;
+use paraslot_device::{Host, SystemClock};
+use paraslot_pci::PciDevice;
 use paraslot_protocol::traffic::{
     self, Flow, NUMBER, PATTERN, TRANSPORT, UDP_HEADERS, checksum_offset, sum,
 };
@@ -16,12 +16,11 @@ use paraslot_protocol::{
     Completion, Device, Header, Job, NetJob, PATTERN_STEP, Phase, Traffic, pattern_base,
 };
 use paraslot_tests::frames::HERE;
-use paraslot_virtio_net::VirtioNet;
-use paraslot_virtio_pci::VirtioPci;
+use paraslot_tests::parts::{self, Statistics};
+use paraslot_vmm::in_process::GuestRam;
 use paraslot_vmm::{Exits, Path};
-use paraslot_vmxnet3::Vmxnet3;
 
-use crate::{Holder, Plugged, kvm};
+use crate::kvm;
 
 const OPERATIONS: u64 = 640;
 /// Of frames that are only sent, no more than the ring of either adapter has room for, so that no group
@@ -61,36 +60,13 @@ pub(crate) fn job(device: Device, traffic: Traffic, completion: Completion, batc
     }
 }
 
-/// Makes an adapter, and what tells what became of its frames.
-pub(crate) type Statistics = Box<dyn Fn() -> NetStatistics>;
-
-pub(crate) fn adapter<H: Holder, A: DmaSpace>(
+/// The adapter that `device` names, and what tells what became of its frames.
+pub(crate) fn adapter(
     device: Device,
     backend: Arc<dyn NetBackend>,
-    host: Host<A>,
-) -> (H::Held, Statistics) {
-    match device {
-        Device::VirtioNet => {
-            let options = paraslot_virtio_net::Options { mac: HERE, ..Default::default() };
-            let device = VirtioNet::new(backend, &options).expect("an adapter");
-            let control = device.control();
-            let function = VirtioPci::new(device, host).expect("a function");
-            (H::hold(function), Box::new(move || control.statistics()))
-        }
-        Device::Vmxnet3 => {
-            let options = paraslot_vmxnet3::Options::new(HERE);
-            let device = Vmxnet3::new(backend, options, host).expect("an adapter");
-            let control = device.control();
-            (H::hold(device), Box::new(move || control.statistics()))
-        }
-        Device::E1000 => {
-            let options = paraslot_e1000::Options::new(HERE);
-            let device = E1000::new(backend, options, host).expect("an adapter");
-            let control = device.control();
-            (H::hold(device), Box::new(move || control.statistics()))
-        }
-        other => panic!("{other} is no network adapter"),
-    }
+    host: Host<GuestRam>,
+) -> (Box<dyn PciDevice>, Statistics) {
+    parts::network(device, backend, HERE, Arc::new(SystemClock::new()), host)
 }
 
 /// Frames as the guest expects them, numbered.
@@ -141,7 +117,7 @@ fn run_with(
 ) -> Done {
     let mut statistics = None;
     let make = |host| {
-        let (device, counts) = adapter::<Plugged, _>(job.device, backend, host);
+        let (device, counts) = adapter(job.device, backend, host);
         statistics = Some(counts);
         device
     };

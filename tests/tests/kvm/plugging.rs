@@ -1,21 +1,23 @@
 //! Functions that are pulled out while the guest uses them, and others in their places.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use paraslot_backends::block::BlockBackend;
 use paraslot_backends::block::testing::GatedBackend;
 use paraslot_backends::net::Sink;
 use paraslot_device::{Executor, Host};
-use paraslot_pci::SharedDevice;
+use paraslot_pci::{PciDevice, SharedDevice};
 use paraslot_protocol::{Access, Completion, Device, DiskJob, Job, NetJob, Phase, Traffic};
 use paraslot_tests::image::patterned;
+use paraslot_tests::parts;
 use paraslot_vmm::{Path, Vm, VmConfig, VmError, VmHandle};
 use vm_memory::GuestMemoryMmap;
 
-use crate::disks::{CAPACITY, disk, job};
+use crate::disks::{CAPACITY, job};
 use crate::networks::{adapter, job as net_job};
-use crate::{MEMORY, Plugged, SLOT, all_went_well, kvm, thread as device_thread};
+use crate::{MEMORY, SLOT, all_went_well, kvm, thread as device_thread};
 
 /// More than a guest does before the function is gone.
 const FOR_EVER: u64 = 1 << 40;
@@ -42,6 +44,15 @@ fn held_of(host: &GuestHost) -> Vec<Held> {
         held("a pin", &host.intx),
         held("an executor", &host.executor),
     ]
+}
+
+/// As a bus holds it.
+fn shared(function: Box<dyn PciDevice>) -> SharedDevice {
+    Arc::new(Mutex::new(function))
+}
+
+fn disk(device: Device, image: Arc<dyn BlockBackend>, host: GuestHost) -> SharedDevice {
+    shared(parts::disk(device, image, host))
 }
 
 /// Nothing is held any more. A worker may be on its thread a moment longer.
@@ -180,7 +191,7 @@ fn adapters_are_pulled_out_in_the_middle_of_their_work() {
             let port = Arc::new(sink.clone());
             left.push(held("a port", &port));
             let victim = Victim {
-                function: adapter::<Plugged, _>(device, port, host(&vm, &mut left)).0,
+                function: shared(adapter(device, port, host(&vm, &mut left)).0),
                 job: Job::Net(NetJob {
                     operations: FOR_EVER,
                     ..net_job(device, Traffic::Transmit, Completion::Poll, batch)
@@ -195,8 +206,8 @@ fn adapters_are_pulled_out_in_the_middle_of_their_work() {
             };
             let port = Arc::new(Sink::new(1).expect("a sink"));
             left.push(held("another port", &port));
-            let (fresh, statistics) = adapter::<Plugged, _>(device, port, host(&vm, &mut left));
-            pull(&mut vm, victim, fresh, &mut left);
+            let (fresh, statistics) = adapter(device, port, host(&vm, &mut left));
+            pull(&mut vm, victim, shared(fresh), &mut left);
             let job = net_job(device, Traffic::Transmit, Completion::Interrupt, batch);
             all_is_well(&mut vm, Job::Net(job));
             assert!(statistics().sent_frames > 0, "{device}");

@@ -3,23 +3,24 @@
 
 mod moment;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use paraslot_backends::net::{NetBackend, Sink};
 use paraslot_device::{Executor, Host};
-use paraslot_pci::SharedDevice;
+use paraslot_pci::PciDevice;
 use paraslot_protocol::{Access, Completion, Device, Header, Job, NetJob, Traffic};
 use paraslot_tests::image::patterned;
+use paraslot_tests::parts;
+use paraslot_vmm::in_process::GuestRam;
 use paraslot_vmm::{Path, Snapshot, Vm, VmConfig, VmError};
-use vm_memory::GuestMemoryMmap;
 
-use crate::{MEMORY, Plugged, SLOT, all_went_well, disks, kvm, networks, thread};
+use crate::{MEMORY, SLOT, all_went_well, disks, kvm, networks, thread};
 use moment::Counting;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-type Make<'a> = dyn Fn(Host<Arc<GuestMemoryMmap>>) -> SharedDevice + 'a;
+type Make<'a> = dyn Fn(Host<GuestRam>) -> Box<dyn PciDevice> + 'a;
 
 /// A machine with the device, which stands still after so many services of its workers.
 fn machine(path: Path, make: &Make<'_>, services: Option<u64>) -> Vm {
@@ -30,7 +31,7 @@ fn machine(path: Path, make: &Make<'_>, services: Option<u64>) -> Vm {
         None => executor,
     };
     let device = make(vm.host(SLOT, executor));
-    vm.plug(SLOT, device).expect("a free slot");
+    vm.plug(SLOT, Arc::new(Mutex::new(device))).expect("a free slot");
     vm
 }
 
@@ -98,7 +99,7 @@ fn disk_goes_on(device: Device) {
         let course: &Moves<'_> = &COURSES[course];
         let job = disks::job(device, access, completion, 8);
         let backend = Arc::new(patterned(disks::CAPACITY));
-        let make = |host| disks::disk(device, backend.clone(), host);
+        let make = |host| parts::disk(device, backend.clone(), host);
         let (header, moves) = run(course, Job::Disk(job), &make);
         // How often depends on how much a worker finds to do at once.
         assert!(moves > 0, "{job}");
@@ -147,7 +148,7 @@ fn network_goes_on(device: Device) {
             Traffic::Transmit => sink.clone(),
             _ => Arc::new(networks::generator()),
         };
-        let make = |host| networks::adapter::<Plugged, _>(device, port.clone(), host).0;
+        let make = |host| networks::adapter(device, port.clone(), host).0;
         let (header, moves) = run(course, Job::Net(job), &make);
         assert!(moves > 0, "{job}");
         assert_eq!(header.operations.get(), job.operations, "{job}");

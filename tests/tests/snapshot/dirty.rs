@@ -11,13 +11,15 @@ use paraslot_backends::block::{
 use paraslot_backends::net::testing::ScriptedNet;
 use paraslot_backends::net::testing::namespace::{Namespace, in_namespace};
 use paraslot_backends::net::{NetBackend, TapBackend, TapOptions, Wire, WireOptions};
-use paraslot_device::Sources;
-use paraslot_drivers::workload::run;
+use paraslot_device::{Clock, DmaSpace, Host, Sources};
+use paraslot_pci::PciDevice;
 use paraslot_protocol::traffic::Flow;
 use paraslot_protocol::{Access, Completion, Device, DiskJob, Job, NetJob, Status, Traffic};
 use paraslot_tests::frames::HERE;
 use paraslot_tests::image::patterned;
+use paraslot_tests::jobs::run;
 use paraslot_tests::moving::{Moves, Moving};
+use paraslot_tests::parts;
 use paraslot_tests::traffic::finished;
 
 use crate::disks::{self, DISKS, SLOT};
@@ -36,6 +38,40 @@ const UNCHANGED: usize = 64;
 pub(crate) enum Behind {
     Disk(Arc<dyn BlockBackend>),
     Network(Arc<dyn NetBackend>),
+}
+
+impl Behind {
+    /// The device that `device` names, over it.
+    pub(crate) fn device<A: DmaSpace>(
+        &self,
+        device: Device,
+        clock: Arc<dyn Clock>,
+        host: Host<A>,
+    ) -> Box<dyn PciDevice> {
+        match self {
+            Self::Disk(backend) => parts::disk(device, backend.clone(), host),
+            Self::Network(port) => parts::network(device, port.clone(), HERE, clock, host).0,
+        }
+    }
+}
+
+/// What is behind a job's device, anew each time.
+pub(crate) type Fresh = Box<dyn Fn() -> Behind>;
+
+/// For each device a job that has it write to memory, of so many operations.
+pub(crate) fn loads(operations: u64) -> impl Iterator<Item = (Job, Fresh)> {
+    let disks = DISKS.into_iter().map(move |device| {
+        let job = disks::job(device, Access::RandomRead, Completion::Interrupt);
+        let behind: Fresh = Box::new(|| Behind::Disk(Arc::new(patterned(CAPACITY))));
+        (DiskJob { operations, ..job }.into(), behind)
+    });
+    let networks = NETWORKS.into_iter().map(move |device| {
+        let job = networks::job(device, Traffic::Request, Completion::Interrupt, 1514);
+        let job = NetJob { operations, ..job };
+        let behind: Fresh = Box::new(move || far_end(&job));
+        (job.into(), behind)
+    });
+    disks.chain(networks)
 }
 
 /// How a job went.
@@ -63,11 +99,7 @@ pub(crate) fn course(job: impl Into<Job>, behind: Behind, moves: Moves) -> Cours
         if std::mem::replace(&mut built, true) {
             ledger.migrate();
         }
-        let host = host(ledger.space());
-        match &behind {
-            Behind::Disk(backend) => disks::make(device, host, backend.clone()),
-            Behind::Network(port) => networks::make(device, host, clock.clone(), port.clone()),
-        }
+        behind.device(device, clock.clone(), host(ledger.space()))
     });
     let moving = Arc::new(Mutex::new(Moving::new(build, moves)));
     watched.machine.plug_shared(SLOT, moving.clone()).unwrap();

@@ -2,19 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use paraslot_ahci::{Ahci, DiskOptions};
 use paraslot_backends::block::testing::{Event, Log, RecordingBackend};
 use paraslot_backends::block::{BlockBackend, MemoryBackend};
-use paraslot_device::{DmaSpace, Host};
-use paraslot_drivers::workload::run;
-use paraslot_pci::{Bdf, PciDevice};
+use paraslot_pci::Bdf;
 use paraslot_protocol::{Access, Completion, Device, DiskJob, Outcome, Status};
-use paraslot_pvscsi::Pvscsi;
+use paraslot_tests::jobs::run;
 use paraslot_tests::moving::{Build, Moves, Moving};
-use paraslot_tests::scsi::one_disk;
-use paraslot_virtio_blk::VirtioBlk;
-use paraslot_virtio_pci::VirtioPci;
-use paraslot_virtio_scsi::VirtioScsi;
+use paraslot_tests::parts;
 use paraslot_vmm::in_process::InProcess;
 
 use crate::{fingerprint, places, stepped};
@@ -63,36 +57,10 @@ struct Course {
     state: String,
 }
 
-/// The disk that `device` names.
-pub(crate) fn make<A: DmaSpace>(
-    device: Device,
-    host: Host<A>,
-    backend: Arc<dyn BlockBackend>,
-) -> Box<dyn PciDevice> {
-    match device {
-        Device::VirtioBlk => {
-            let disk = VirtioBlk::new(backend, &Default::default()).unwrap();
-            Box::new(VirtioPci::new(disk, host).unwrap())
-        }
-        Device::VirtioScsi => {
-            let adapter = VirtioScsi::new(one_disk(backend), &Default::default()).unwrap();
-            Box::new(VirtioPci::new(adapter, host).unwrap())
-        }
-        Device::Pvscsi => {
-            Box::new(Pvscsi::new(one_disk(backend), Default::default(), host).unwrap())
-        }
-        Device::Ahci => {
-            let options = paraslot_ahci::Options::new([DiskOptions::new(backend)]);
-            Box::new(Ahci::new(options, host).unwrap())
-        }
-        other => panic!("{other} is no disk"),
-    }
-}
-
-/// Builds it time and again, over one image.
+/// Builds a disk time and again, over one image.
 pub(crate) fn build(device: Device, machine: &InProcess, backend: Arc<dyn BlockBackend>) -> Build {
     let host = machine.host(SLOT);
-    Box::new(move || make(device, host.clone(), backend.clone()))
+    Box::new(move || parts::disk(device, backend.clone(), host.clone()))
 }
 
 fn image() -> (RecordingBackend<MemoryBackend>, Log) {

@@ -7,55 +7,26 @@ use paraslot_backends::net::testing::{FaultNet, HostPort, Operation, ScriptedNet
 use paraslot_backends::net::{
     Frame, NetBackend, NetError, NetInfo, NetReceiver, NetSender, Offloads,
 };
-use paraslot_device::{Clock, DmaSpace, Host, Progress, Sources};
-use paraslot_drivers::workload::run;
-use paraslot_e1000::E1000;
-use paraslot_pci::{Bdf, PciDevice};
+use paraslot_device::{Progress, Sources};
+use paraslot_pci::Bdf;
 use paraslot_protocol::traffic::{Flow, NUMBER, UDP_HEADERS};
 use paraslot_protocol::{Completion, Device, NetJob, Outcome, Status, Traffic};
 use paraslot_tests::frames::HERE;
+use paraslot_tests::jobs::run;
 use paraslot_tests::moving::{Build, Moves, Moving};
+use paraslot_tests::parts;
 use paraslot_tests::traffic::finished;
-use paraslot_virtio_net::VirtioNet;
-use paraslot_virtio_pci::VirtioPci;
 use paraslot_vmm::in_process::{InProcess, Machine, Run};
-use paraslot_vmxnet3::Vmxnet3;
 
 use crate::{MEMORY, fingerprint, places};
 
 pub(crate) const SLOT: Bdf = Bdf::root(3);
 pub(crate) const NETWORKS: [Device; 3] = [Device::VirtioNet, Device::Vmxnet3, Device::E1000];
 
-/// The adapter that `device` names.
-pub(crate) fn make<A: DmaSpace>(
-    device: Device,
-    host: Host<A>,
-    clock: Arc<dyn Clock>,
-    port: Arc<dyn NetBackend>,
-) -> Box<dyn PciDevice> {
-    match device {
-        Device::VirtioNet => {
-            let options = paraslot_virtio_net::Options { mac: HERE, clock, ..Default::default() };
-            let adapter = VirtioNet::new(port, &options).unwrap();
-            Box::new(VirtioPci::new(adapter, host).unwrap())
-        }
-        Device::Vmxnet3 => {
-            let options =
-                paraslot_vmxnet3::Options { clock, ..paraslot_vmxnet3::Options::new(HERE) };
-            Box::new(Vmxnet3::new(port, options, host).unwrap())
-        }
-        Device::E1000 => {
-            let options = paraslot_e1000::Options { clock, ..paraslot_e1000::Options::new(HERE) };
-            Box::new(E1000::new(port, options, host).unwrap())
-        }
-        other => panic!("{other} is no network adapter"),
-    }
-}
-
-/// Builds it time and again, at one port.
+/// Builds an adapter time and again, at one port.
 pub(crate) fn build(device: Device, machine: &InProcess, port: Arc<dyn NetBackend>) -> Build {
     let (host, clock) = (machine.host(SLOT), machine.clock());
-    Box::new(move || make(device, host.clone(), clock.clone(), port.clone()))
+    Box::new(move || parts::network(device, port.clone(), HERE, clock.clone(), host.clone()).0)
 }
 
 pub(crate) fn job(

@@ -5,17 +5,15 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use paraslot_device::{Host, ThreadOptions};
-use paraslot_drivers::workload::run;
 use paraslot_pci::PciDevice;
-use paraslot_protocol::{Access, Completion, DiskJob, Job, NetJob, Status, Traffic};
-use paraslot_tests::image::patterned;
+use paraslot_protocol::{Job, Status};
+use paraslot_tests::jobs::run;
 use paraslot_tests::moving::{Moves, Moving};
 use paraslot_vmm::in_process::{GuestRam, InProcess, Machine, Run};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryAtomic};
 
-use crate::dirty::{Behind, course, far_end};
-use crate::disks::{self, DISKS, SLOT};
-use crate::networks::{self, NETWORKS};
+use crate::dirty::{Behind, course, loads};
+use crate::disks::SLOT;
 use crate::watched::{BASE, GRAIN, Grains, MEMORY, TrackedRam, drain, lend};
 
 const OPERATIONS: u64 = 1000;
@@ -54,12 +52,7 @@ fn race(job: Job, behind: Behind, grains: &Grains) {
     // As Cloud Hypervisor has it.
     let host = Host { memory: GuestMemoryAtomic::from(lent.clone()), msi, intx, executor };
     let clock = machine.clock();
-    let build = Box::new(move || match &behind {
-        Behind::Disk(backend) => disks::make(job.device(), host.clone(), backend.clone()),
-        Behind::Network(port) => {
-            networks::make(job.device(), host.clone(), clock.clone(), port.clone())
-        }
-    });
+    let build = Box::new(move || behind.device(job.device(), clock.clone(), host.clone()));
     let device = Arc::new(Mutex::new(Moving::new(build, Moves::PauseBefore(u64::MAX))));
     machine.plug_shared(SLOT, device.clone()).unwrap();
     let (begun, over) = (Barrier::new(2), AtomicBool::new(false));
@@ -97,19 +90,7 @@ fn race(job: Job, behind: Behind, grains: &Grains) {
 /// devices, and the buffers.
 #[test]
 fn nothing_is_written_behind_a_copys_back() {
-    let disks = DISKS.into_iter().map(|device| {
-        let job = disks::job(device, Access::RandomRead, Completion::Interrupt);
-        let job = DiskJob { operations: OPERATIONS, ..job };
-        let behind = || Behind::Disk(Arc::new(patterned(1 << 20)));
-        (Job::from(job), Box::new(behind) as Box<dyn Fn() -> Behind>)
-    });
-    let networks = NETWORKS.into_iter().map(|device| {
-        let job = networks::job(device, Traffic::Request, Completion::Interrupt, 1514);
-        let job = NetJob { operations: OPERATIONS, ..job };
-        let behind = move || far_end(&job);
-        (Job::from(job), Box::new(behind) as Box<dyn Fn() -> Behind>)
-    });
-    for (job, behind) in disks.chain(networks) {
+    for (job, behind) in loads(OPERATIONS) {
         // Drivers get the same memory each time.
         let alone = course(job, behind(), Moves::PauseBefore(u64::MAX));
         let grains: Grains = alone.changed.difference(&alone.driver).copied().collect();
