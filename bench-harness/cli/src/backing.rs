@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use paraslot_backends::block::{
-    self, BlockBackend, BlockOp, BlockRequest, FileBackend, FileOptions, LimitedBackend,
+    BlockBackend, BlockOp, BlockRequest, FileBackend, FileOptions, LimitedBackend,
 };
 use paraslot_backends::limit::Limiter;
 use paraslot_backends::net::{LimitedNet, NetBackend, Sink, TapBackend, TapOptions};
 use paraslot_device::dma::Direction;
 use paraslot_device::{DmaBuffers, ThreadExecutor, ThreadOptions};
 
-use crate::spec::{Engine, Media, NetSpec, Request};
+use crate::spec::{Media, NetSpec, Request};
 use crate::sys;
 
 /// What a disk's data is in.
@@ -34,13 +34,7 @@ pub(crate) fn open_drive(request: &Request) -> anyhow::Result<Option<Arc<Drive>>
     let name = path.display().to_string();
     let options = FileOptions {
         read_only: spec.read_only || spec.media == Media::Cdrom,
-        direct: spec.direct,
-        engine: match spec.engine {
-            None => block::Engine::Auto,
-            Some(Engine::IoUring) => block::Engine::IoUring,
-            Some(Engine::Threads) => block::Engine::Threads,
-        },
-        ..FileOptions::new(path)
+        ..spec.file_options(path)
     };
     let file = Arc::new(FileBackend::open(&options)?);
     Ok(Some(Arc::new(Drive { file, limiter: spec.limits.limiter(), name })))

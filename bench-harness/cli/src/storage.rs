@@ -155,17 +155,12 @@ pub(crate) fn open(
         }
         Backend::Memory => (Arc::new(memory()?), "backend=memory".into()),
         Backend::File => {
+            let path = disk.path.clone().unwrap_or_else(|| ID.into());
             let options = FileOptions {
                 read_only: !disk.writable(),
-                direct: disk.direct,
-                engine: match disk.engine {
-                    None => block::Engine::Auto,
-                    Some(Engine::IoUring) => block::Engine::IoUring,
-                    Some(Engine::Threads) => block::Engine::Threads,
-                },
                 // A temporary image has no name to go by.
                 id: disk.path.is_none().then(|| ID.into()),
-                ..FileOptions::new(disk.path.clone().unwrap_or_else(|| ID.into()))
+                ..disk.file_options(path)
             };
             let backend = match disk.path {
                 Some(_) => FileBackend::open(&options)?,

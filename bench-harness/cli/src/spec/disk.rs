@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use paraslot_backends::block::{self, FileOptions};
 use paraslot_protocol::Device;
 use serde::{Deserialize, Serialize};
 
@@ -158,6 +159,16 @@ impl DiskSpec {
             _ => return refuse(format!("option {name} has no meaning")),
         }
         Ok(())
+    }
+
+    /// How the file at `path` is opened for it.
+    pub(crate) fn file_options(&self, path: PathBuf) -> FileOptions {
+        let engine = match self.engine {
+            None => block::Engine::Auto,
+            Some(Engine::IoUring) => block::Engine::IoUring,
+            Some(Engine::Threads) => block::Engine::Threads,
+        };
+        FileOptions { direct: self.direct, engine, ..FileOptions::new(path) }
     }
 
     pub(super) fn check(&self, purpose: Purpose) -> Result<(), SpecError> {
