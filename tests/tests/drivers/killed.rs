@@ -16,7 +16,7 @@ use paraslot_backends::net::NetBackend;
 use paraslot_device::ThreadExecutor;
 use paraslot_drivers::{Bdf, DmaRegion, MsiMessage, Platform};
 use paraslot_protocol::{
-    Access, Completion, Device, DiskJob, Job, NetJob, Outcome, Phase, Status, Traffic,
+    Completion, Device, DiskJob, Job, NetJob, Outcome, Phase, Status, Traffic,
 };
 use paraslot_tests::jobs::run;
 use paraslot_tests::parts::Part;
@@ -252,18 +252,10 @@ fn check<P: Part>(job: impl Into<Job> + Copy, step: usize, part: P) {
 const LAST: u64 = 12;
 
 const DISK: DiskJob = DiskJob {
-    device: Device::VirtioBlk,
-    access: Access::RandomRead,
     completion: Completion::Interrupt,
-    block_size: 4096,
     depth: 16,
-    span: CAPACITY,
-    warm_up_ms: 0,
-    measure_ms: 60_000,
     operations: 48,
-    verify: true,
-    seed: 42,
-    tsc_hz: 0,
+    ..crate::workloads::JOB
 };
 
 /// Frames arrive all the time.

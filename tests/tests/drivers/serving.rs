@@ -2,40 +2,20 @@
 
 use std::sync::{Arc, Mutex};
 
-use paraslot_ahci::DiskOptions;
 use paraslot_backends::block::MemoryBackend;
 use paraslot_pci::PciDevice;
-use paraslot_protocol::{Access, Completion, Device, DiskJob, Outcome, Status};
+use paraslot_protocol::{Access, Completion, Device, DiskJob};
 use paraslot_tests::jobs::run;
 use paraslot_tests::moving::{Moves, Moving};
+use paraslot_tests::parts;
 use paraslot_tests::served::Served;
-use paraslot_virtio_blk::VirtioBlk;
 use paraslot_vmm::in_process::{InProcess, Machine};
 
 use crate::machine::*;
 use crate::place::Place;
+use crate::workloads::{self, check};
 
-const JOB: DiskJob = DiskJob {
-    device: Device::VirtioBlk,
-    access: Access::RandomRead,
-    completion: Completion::Poll,
-    block_size: 4096,
-    depth: 32,
-    span: CAPACITY,
-    warm_up_ms: 0,
-    measure_ms: 60_000,
-    operations: 200,
-    verify: true,
-    seed: 42,
-    tsc_hz: 0,
-};
-
-fn check(job: &DiskJob, outcome: &Outcome) {
-    let header = &outcome.header;
-    assert_eq!((outcome.status(), header.errors.get()), (Status::Ok, 0), "{job}");
-    assert_eq!(header.operations.get(), job.operations);
-    assert!(header.verified.get() > 0);
-}
+const JOB: DiskJob = DiskJob { operations: 200, ..workloads::JOB };
 
 fn threaded() -> Machine {
     Place::Served.threaded()
@@ -44,13 +24,7 @@ fn threaded() -> Machine {
 /// A server of a disk, with workers of its own.
 fn served(device: Device, image: MemoryBackend) -> Served {
     let other = InProcess::new(&threaded()).unwrap();
-    let image = Arc::new(image);
-    if device == Device::Ahci {
-        let options = paraslot_ahci::Options::new([DiskOptions::new(image)]);
-        return Served::new(other.executor(), options).0;
-    }
-    let disk = VirtioBlk::new(image, &paraslot_virtio_blk::Options::default()).unwrap();
-    Served::new(other.executor(), disk).0
+    Served::with(other.executor(), |host| parts::disk(device, Arc::new(image), host))
 }
 
 #[test]

@@ -14,7 +14,7 @@ use paraslot_vmm::in_process::InProcess;
 use crate::machine::*;
 use crate::place::{Place, in_both_places};
 
-const JOB: DiskJob = DiskJob {
+pub(crate) const JOB: DiskJob = DiskJob {
     device: Device::VirtioBlk,
     access: Access::RandomRead,
     completion: Completion::Poll,
@@ -50,7 +50,7 @@ fn shapes() -> impl Iterator<Item = DiskJob> {
     })
 }
 
-fn check(job: &DiskJob, outcome: &Outcome) {
+pub(crate) fn check(job: &DiskJob, outcome: &Outcome) {
     let header = &outcome.header;
     assert_eq!((outcome.status(), header.errors.get()), (Status::Ok, 0), "{job}");
     assert_eq!(header.operations.get(), job.operations);
