@@ -106,7 +106,7 @@ pub(crate) fn hypervisor_below() -> Option<String> {
 
 /// Whether what calls itself that is software: QEMU's, which executes no guest's code itself.
 pub(crate) fn is_emulator(below: Option<&str>) -> bool {
-    below == Some("TCGTCGTCGTCG")
+    below == Some(paraslot_report::EMULATOR)
 }
 
 /// The frequency governor of a processor; `None` where its frequency is not the kernel's to set.

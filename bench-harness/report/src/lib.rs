@@ -3,7 +3,7 @@
 //! A [`Report`] is what `results.json` holds: a [`Manifest`] that says where and how it was measured,
 //! and a [`Record`] for each combination of device, path and workload. [`comparisons`] sets
 //! paravirtual devices against emulated ones; [`table()`] is for a terminal, [`markdown()`] for a
-//! document. A figure that was not measured is `None` here, `null` in the file and `-` in a table,
+//! document, [`csv()`] for a spreadsheet, [`html()`] for a browser. A figure that was not measured is `None` here, `null` in the file and `-` in a table,
 //! never 0.
 //!
 //! ```
@@ -16,7 +16,10 @@
 
 mod column;
 mod compare;
+mod csv;
 mod figures;
+mod groups;
+mod html;
 mod latency;
 mod manifest;
 mod markdown;
@@ -28,9 +31,11 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::csv::csv;
 pub use compare::{Comparison, Measure, Verdict, comparisons};
+pub use html::html;
 pub use latency::{Latency, LatencyCounts};
-pub use manifest::{Guest, Manifest, Pinning};
+pub use manifest::{EMULATOR, Guest, Manifest, Pinning};
 pub use markdown::markdown;
 pub use record::{Completion, Family, GuestKind, Path, Record, Size};
 pub use statistics::{Distribution, RUNS_FOR_95_PERCENT, coverage};

@@ -41,6 +41,16 @@ pub struct Manifest {
     pub notes: Vec<String>,
 }
 
+/// The signature by which QEMU's software emulation tells a host below which it is.
+pub const EMULATOR: &str = "TCGTCGTCGTCG";
+
+impl Manifest {
+    /// Whether the host's processor is software. Counts are exact there, and times mean little.
+    pub fn is_emulated(&self) -> bool {
+        self.below.as_deref() == Some(EMULATOR)
+    }
+}
+
 /// The guest's image, or its kernel's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guest {

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::column::Column;
-use crate::figures::{self, Group};
+use crate::figures;
+use crate::groups::{Group, groups};
 use crate::{Measure, Report, Size, comparisons};
 
 /// The columns that a group has, with their headers.
@@ -33,7 +34,7 @@ fn columns(group: &Group<'_>) -> Vec<(&'static str, Column)> {
         columns.extend([("lost", Column::Lost), ("out of order", Column::Reordered)]);
     }
     columns.push(("runs", Column::Runs));
-    if group.offered {
+    if group.offered.is_some() {
         columns.extend([
             ("p50 ratio (range)", Column::RatioWithRange(Measure::P50)),
             ("p99 ratio (range)", Column::RatioWithRange(Measure::P99)),
@@ -64,13 +65,13 @@ pub fn markdown(report: &Report) -> String {
     for note in &report.manifest.notes {
         line(&format!("\n> {}", escape(note)));
     }
-    for group in figures::groups(&report.results) {
+    for group in groups(&report.results) {
         line(&format!("\n## {}\n", escape(&group.title)));
         let columns = columns(&group);
         line(&row(columns.iter().map(|(name, _)| (*name).to_owned())));
         let rule = |(_, column): &(_, Column)| if column.is_text() { ":--" } else { "--:" };
         line(&row(columns.iter().map(|column| rule(column).to_owned())));
-        for record in group.rows.iter().flat_map(|(_, records)| records) {
+        for record in group.records() {
             line(&row(columns.iter().map(|(_, column)| match column {
                 // The one that holds a name from the outside.
                 Column::Device => escape(&column.cell(record, &compared)),

@@ -3,7 +3,8 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::column::Column;
-use crate::figures::{self, Group, LONG_FRAME};
+use crate::figures::{self, LONG_FRAME};
+use crate::groups::{Group, groups};
 use crate::{Comparison, Measure, Report, Size, comparisons};
 
 /// Columns of the terminal that the table may use.
@@ -25,10 +26,10 @@ pub fn table(report: &Report) -> String {
     for note in &report.manifest.notes {
         line(&["! ", note]);
     }
-    for group in figures::groups(&report.results) {
+    for group in groups(&report.results) {
         line(&["\n", &group.title, "\n", &table_of(&group, &compared).trim_fmt()]);
-        let records = group.rows.iter().flat_map(|(_, records)| records);
-        for missing in records.filter_map(|record| figures::missing(record)) {
+        let records = group.records();
+        for missing in records.filter_map(figures::missing) {
             line(&["! ", &missing]);
         }
     }
@@ -52,7 +53,7 @@ fn columns(group: &Group<'_>) -> Vec<(&'static str, Column)> {
         ("device", Column::Device),
         (rate, Column::Rate),
     ];
-    if !group.offered {
+    if group.offered.is_none() {
         columns.push(("interval", Column::Interval));
     }
     match group.size {
@@ -62,7 +63,7 @@ fn columns(group: &Group<'_>) -> Vec<(&'static str, Column)> {
         }
     }
     columns.extend([("exits/op", Column::Exits), ("CPU µs/op", Column::HostCpu)]);
-    if group.offered {
+    if group.offered.is_some() {
         let ratio = |measure| Column::Ratio(measure);
         columns.extend([("p50 ratio", ratio(Measure::P50)), ("p99 ratio", ratio(Measure::P99))]);
     } else {

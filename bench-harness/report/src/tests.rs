@@ -5,13 +5,15 @@ use serde_json::{Value, json};
 
 use crate::*;
 
+mod csv;
+
 /// A median with an interval of ±2 %.
-fn around(median: f64) -> Distribution {
+pub(crate) fn around(median: f64) -> Distribution {
     Distribution { median, low: median * 0.98, high: median * 1.02 }
 }
 
 /// A record of a read with `kilo` thousand operations a second, ±2 %, in `runs` runs.
-fn record(device: &str, kilo: f64, runs: u32) -> Record {
+pub(crate) fn record(device: &str, kilo: f64, runs: u32) -> Record {
     let family = if device == "ahci" { Family::Emulated } else { Family::Paravirtual };
     let exits = if device == "ahci" { 7.0 } else { 1.0 };
     Record {
@@ -53,7 +55,7 @@ fn record(device: &str, kilo: f64, runs: u32) -> Record {
 }
 
 /// The same record as QEMU would have it: what cannot be seen from outside is not measured.
-fn peer(mut record: Record) -> Record {
+pub(crate) fn peer(mut record: Record) -> Record {
     record.vmm = "qemu".into();
     record.exits_per_op = None;
     record.host_cpu_ns_per_op = None;
@@ -61,7 +63,7 @@ fn peer(mut record: Record) -> Record {
     record
 }
 
-fn manifest() -> Manifest {
+pub(crate) fn manifest() -> Manifest {
     Manifest {
         version: "0.1.0".into(),
         revision: Some("ea37748".into()),
@@ -84,7 +86,7 @@ fn manifest() -> Manifest {
 }
 
 /// Two workloads, two paths, a peer, a difference that is noise.
-fn sample() -> Report {
+pub(crate) fn sample() -> Report {
     let event = |mut record: Record| {
         record.path = Path::Event;
         record.exits_per_op = Some(if record.device == "ahci" { 5.0 } else { 0.0 });
@@ -112,7 +114,7 @@ fn sample() -> Report {
 }
 
 /// No virtual machine: the widest keys, hardly a figure, a single run.
-fn in_process() -> Report {
+pub(crate) fn in_process() -> Report {
     let bare = |device| {
         let mut bare = peer(record(device, 1234.5, 1));
         bare.vmm = "none".into();
@@ -137,7 +139,7 @@ fn in_process() -> Report {
 }
 
 /// A record of a network: `kilo` thousand frames of `bytes` a second.
-fn frames(device: &str, workload: &str, bytes: u32, kilo: f64) -> Record {
+pub(crate) fn frames(device: &str, workload: &str, bytes: u32, kilo: f64) -> Record {
     let mut frames = record("ahci", kilo, 3);
     if device == "virtio-net" {
         frames.family = Family::Paravirtual;
@@ -154,7 +156,7 @@ fn frames(device: &str, workload: &str, bytes: u32, kilo: f64) -> Record {
 }
 
 /// As many frames as go, short and long, beside a peer; and a fixed load, at which frames are lost.
-fn networks() -> Report {
+pub(crate) fn networks() -> Report {
     let paced = |device: &str, p50: f64, lost| {
         let mut paced = frames(device, "rr", 64, 10.0);
         paced.backend = "backend=loopback".into();
@@ -336,6 +338,19 @@ fn guests_of_two_kinds_are_kept_apart() {
     }
     let old = Report::from_json(&value.to_string()).unwrap();
     assert!(old.results.iter().all(|record| record.guest == GuestKind::Freestanding));
+}
+
+proptest! {
+    /// A record that is read is the one that was written, to the last bit.
+    #[test]
+    fn figures_are_read_as_they_were_written(figures in prop::collection::vec(any::<f64>(), 3)) {
+        let finite = |value: f64| if value.is_finite() { value } else { 0.1 };
+        let mut report = sample();
+        let [median, low, high] = [figures[0], figures[1], figures[2]].map(finite);
+        report.results[0].ops_per_second = Distribution { median, low, high };
+        report.results[0].seconds = median / 3.0;
+        prop_assert_eq!(Report::from_json(&report.to_json().unwrap()).unwrap(), report);
+    }
 }
 
 #[test]
