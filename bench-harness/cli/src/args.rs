@@ -29,6 +29,8 @@ pub(crate) struct CommandLine {
 pub(crate) enum Command {
     /// Measure and compare (the default).
     Run(RunArgs),
+    /// Show a stored record: a table here, or the files that `run` writes.
+    Report(ReportArgs),
     /// Show the devices and their options, and the workloads.
     List,
     /// Show what this host can do, and what to do about what it cannot. Ends with status 1 if
@@ -112,6 +114,31 @@ pub(crate) struct InspectArgs {
     /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// How a record is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// Columns for a terminal.
+    Table,
+    /// A page for a browser, of one file.
+    Html,
+    /// A document.
+    Markdown,
+    /// Every figure in full, for a spreadsheet.
+    Csv,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The record: a results.json of this version of the program or of an older one.
+    pub(crate) file: PathBuf,
+    /// How to show it, on the standard output.
+    #[arg(long, default_value = "table")]
+    pub(crate) format: ReportFormat,
+    /// Write report.html, report.md and report.csv to a directory instead. It is made if need be.
+    #[arg(long, value_name = "DIR", conflicts_with = "format")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// How a guest reaches its devices.
@@ -294,6 +321,12 @@ pub(crate) struct RunArgs {
     /// Write the results there, too, as Markdown.
     #[arg(long, value_name = "FILE")]
     pub(crate) export_markdown: Option<PathBuf>,
+    /// Write the results there, too, as a page for a browser.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) export_html: Option<PathBuf>,
+    /// Write the results there, too, as CSV.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) export_csv: Option<PathBuf>,
     /// Directory for the results (in its `latest`) and for the temporary image.
     #[arg(long, value_name = "DIR", default_value = "target/paraslot")]
     pub(crate) out: PathBuf,

@@ -1,8 +1,9 @@
 //! Compares paravirtual and emulated PCI devices inside a KVM guest.
 //!
 //! `paraslot` alone measures both families on this machine's KVM, shows a table and writes
-//! `target/paraslot/latest/results.json` and `report.md`. Its exit status is 0, 1 if something
-//! failed, and 2 if the command line made no sense; either way there is one line that says why.
+//! `target/paraslot/latest/results.json` with the same as `report.html`, `report.md` and `report.csv`. Its
+//! exit status is 0, 1 if something failed, and 2 if the command line made no sense; either way there is one
+//! line that says why.
 
 mod args;
 mod backing;
@@ -24,6 +25,7 @@ mod machine;
 mod network;
 mod order;
 mod plan;
+mod report;
 mod run;
 mod serve;
 mod signals;
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
     };
     let result = match line.command.unwrap_or(Command::Run(line.run)) {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Report(arguments) => report::report(&arguments),
         Command::List => {
             show(&list::text());
             Ok(())

@@ -119,9 +119,34 @@ fn what_cannot_be_done_is_refused_in_a_line() {
     refused(&["--device", "ahci,path=odd.img"], "odd.img");
     refused(&["--device", "virtio-blk,path=small.img"], "small.img has 8192 bytes");
     refused(&["--out", "/proc/nowhere"], "/proc/nowhere");
-    refused(&["--device", "ahci,path=disk.img", "--export-json", "no/where.json"], "no/where.json");
+    for option in ["--export-json", "--export-html", "--export-csv", "--export-markdown"] {
+        refused(&["--device", "ahci,path=disk.img", option, "no/where"], "cannot write no/where");
+    }
     let latest = place.path().join("target/paraslot/latest");
     assert_eq!(std::fs::read_dir(latest).unwrap().count(), 0, "nothing is written for no results");
+}
+
+#[test]
+fn what_is_no_record_is_refused_in_a_line() {
+    let place = place_with_image();
+    let refused = |arguments: &[&str], status, words| {
+        refused(place.path(), &[&["report"], arguments].concat(), status, words);
+    };
+    std::fs::write(place.path().join("newer.json"), "{\"schema\": 99}").unwrap();
+    std::fs::write(place.path().join("text.json"), "results").unwrap();
+    refused(&["missing.json"], 1, "cannot read missing.json: No such file");
+    refused(&["newer.json"], 1, "newer.json: the report has schema 99");
+    refused(&["text.json"], 1, "text.json: not a report");
+    refused(&["disk.img"], 1, "disk.img: not a report");
+    refused(&[], 2, "<FILE>");
+    refused(&["text.json", "--format", "pdf"], 2, "table, html, markdown, csv");
+    refused(&["text.json", "--format", "html", "--out", "x"], 2, "--out");
+    assert!(!place.path().join("x").exists());
+    // Where a document cannot be written.
+    let record = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/measurements/2026-11-scsi.json");
+    refused(&[record, "--out", "disk.img"], 1, "cannot make the directory disk.img");
+    std::fs::create_dir_all(place.path().join("out/report.html")).unwrap();
+    refused(&[record, "--out", "out"], 1, "cannot write out/report.html");
 }
 
 /// What there is before a machine is looked at, in the order in which it is looked at.
@@ -191,6 +216,10 @@ fn a_run_in_process_measures_what_it_can_and_no_more() {
         "copy.json",
         "--export-markdown",
         "copy.md",
+        "--export-html",
+        "copy.html",
+        "--export-csv",
+        "copy.csv",
     ];
     let output = paraslot(place.path(), &arguments);
     let (table, errors) = (text(&output.stdout), text(&output.stderr));
@@ -219,10 +248,35 @@ fn a_run_in_process_measures_what_it_can_and_no_more() {
         assert_eq!(record["interrupts_per_op"], 0.0);
     }
     let latest = place.path().join("target/paraslot/latest");
-    for (copy, original) in [("copy.json", "results.json"), ("copy.md", "report.md")] {
-        let read = |path| std::fs::read_to_string(path).unwrap();
+    let read = |path| std::fs::read_to_string(path).unwrap();
+    for (copy, original) in [
+        ("copy.json", "results.json"),
+        ("copy.md", "report.md"),
+        ("copy.html", "report.html"),
+        ("copy.csv", "report.csv"),
+    ] {
         assert_eq!(read(place.path().join(copy)), read(latest.join(original)));
+        assert!(table.contains(&format!("latest/{original}")), "{table}");
     }
+    let page = read(latest.join("report.html"));
+    assert!(page.contains("without a virtual machine") && page.contains("pvscsi"));
+    assert_eq!(read(latest.join("report.csv")).lines().count(), 1 + disks.len());
+    // The record makes them again, to the byte.
+    let record = "target/paraslot/latest/results.json";
+    let again = paraslot(place.path(), &["report", record, "--out", "some/where"]);
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    for name in ["report.html", "report.md", "report.csv"] {
+        assert_eq!(read(place.path().join("some/where").join(name)), read(latest.join(name)));
+        assert!(text(&again.stdout).contains(&format!("some/where/{name}")));
+    }
+    for (format, name) in
+        [("html", "report.html"), ("markdown", "report.md"), ("csv", "report.csv")]
+    {
+        let shown = paraslot(place.path(), &["report", record, "--format", format]);
+        assert_eq!(text(&shown.stdout), read(latest.join(name)));
+    }
+    let shown = text(&paraslot(place.path(), &["report", record]).stdout);
+    assert!(table.starts_with(&shown) && shown.contains("virtio-blk"), "{shown}");
     // The image is gone.
     assert_eq!(std::fs::read_dir(latest.parent().unwrap()).unwrap().count(), 1);
 }

@@ -5,15 +5,17 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use paraslot_report::{Report, markdown, table};
+use paraslot_report::{Report, table};
 
 use crate::args::RunArgs;
+use crate::report::{DOCUMENTS, write};
 
 /// The places that were asked for, known to be writable.
 pub(super) struct Output {
     place: PathBuf,
     json: Vec<PathBuf>,
-    markdown: Vec<PathBuf>,
+    /// Of each of [`DOCUMENTS`].
+    documents: Vec<Vec<PathBuf>>,
 }
 
 impl Output {
@@ -28,11 +30,13 @@ impl Output {
             [latest.join(first)].into_iter().chain(more.clone()).collect::<Vec<_>>()
         };
         let json = also("results.json", &arguments.export_json);
-        let markdown = also("report.md", &arguments.export_markdown);
-        for path in json.iter().chain(&markdown) {
+        let more = [&arguments.export_html, &arguments.export_markdown, &arguments.export_csv];
+        let documents: Vec<_> =
+            DOCUMENTS.iter().zip(more).map(|((name, _), more)| also(name, more)).collect();
+        for path in json.iter().chain(documents.iter().flatten()) {
             check(path).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        Ok(Self { place, json, markdown })
+        Ok(Self { place, json, documents })
     }
 
     /// The directory for what is temporary.
@@ -42,14 +46,16 @@ impl Output {
 
     /// Shows the report, and writes its files.
     pub(super) fn write(&self, report: &Report) -> anyhow::Result<()> {
-        let json = report.to_json()?;
-        let document = markdown(report);
-        let files = self.json.iter().map(|path| (path, &json));
-        for (path, text) in files.chain(self.markdown.iter().map(|path| (path, &document))) {
-            fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut names = Vec::new();
+        let mut write_all = |paths: &[PathBuf], text: &str| {
+            names.extend(paths.iter().map(|path| path.display().to_string()));
+            paths.iter().try_for_each(|path| write(path, text))
+        };
+        // The record before what is made of it.
+        write_all(&self.json, &report.to_json()?)?;
+        for ((_, make), paths) in DOCUMENTS.iter().zip(&self.documents) {
+            write_all(paths, &make(report))?;
         }
-        let names: Vec<String> =
-            self.json.iter().chain(&self.markdown).map(|path| path.display().to_string()).collect();
         let text = table(report);
         // The files are there, whoever reads this.
         let _ = print([text.as_str(), &format!("Written: {}", names.join(", "))]);
