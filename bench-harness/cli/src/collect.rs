@@ -114,9 +114,11 @@ impl Runs {
             operations: self.operations,
             seconds: self.seconds,
             ops_per_second: Distribution::of(&self.ops_per_second)?,
+            run_ops_per_second: self.ops_per_second.clone(),
             bytes_per_second: Distribution::of(&self.bytes_per_second)?,
             latency_ns: self.latency.percentiles(),
             p50_ns: Distribution::of(&self.p50),
+            run_p50_ns: self.p50.clone(),
             p99_ns: Distribution::of(&self.p99),
             exits_per_op: per_op(self.exits.map(float)),
             doorbells_per_op: per_op(self.doorbells.map(float)),
@@ -222,6 +224,8 @@ mod tests {
         assert_eq!(record.backend, "backend=null");
         let expected = Distribution { median: 400.0, low: 200.0, high: 600.0 };
         assert_eq!(record.ops_per_second, expected);
+        assert_eq!(record.run_ops_per_second, [200.0, 600.0, 400.0]);
+        assert_eq!(record.run_p50_ns.len(), 3);
         assert_eq!(record.bytes_per_second.median, 400.0 * 4096.0);
         assert_eq!(record.latency_ns.unwrap().max, 20_000);
         assert_eq!(record.exits_per_op, Some(2.0));

@@ -1,5 +1,7 @@
 //! Paravirtual devices against emulated ones.
 
+use serde::Serialize;
+
 use crate::{Distribution, Family, Record};
 
 /// What may be said of a difference.
@@ -19,7 +21,8 @@ pub enum Verdict {
 const FEWEST_RUNS: u32 = 3;
 
 /// Which figures of two records are set against each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Measure {
     /// Operations a second.
     Rate,

@@ -3,7 +3,8 @@
 //! A [`Report`] is what `results.json` holds: a [`Manifest`] that says where and how it was measured,
 //! and a [`Record`] for each combination of device, path and workload. [`comparisons`] sets
 //! paravirtual devices against emulated ones; [`table()`] is for a terminal, [`markdown()`] for a
-//! document, [`csv()`] for a spreadsheet, [`html()`] for a browser. A figure that was not measured is `None` here, `null` in the file and `-` in a table,
+//! document, [`csv()`] for a spreadsheet, [`html()`] for a browser. [`Between`] sets one build's figures against
+//! another's. A figure that was not measured is `None` here, `null` in the file and `-` in a table,
 //! never 0.
 //!
 //! ```
@@ -14,6 +15,7 @@
 //! assert_eq!(report, again);
 //! ```
 
+mod between;
 mod column;
 mod compare;
 mod csv;
@@ -32,6 +34,9 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use self::csv::csv;
+pub use between::{
+    Basis, Between, Change, FALSE_ALARM_MAX, Finding, Pairs, Work, rounds_for, shared_memory,
+};
 pub use compare::{Comparison, Measure, Verdict, comparisons};
 pub use html::html;
 pub use latency::{Latency, LatencyCounts};

@@ -131,6 +131,9 @@ pub struct Record {
     pub seconds: f64,
     /// Operations a second.
     pub ops_per_second: Distribution,
+    /// Operations a second of each run, in the order of the rounds; empty in records that do not have them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub run_ops_per_second: Vec<f64>,
     /// Bytes a second.
     pub bytes_per_second: Distribution,
     /// Time from an operation's submission to its completion, in nanoseconds.
@@ -138,6 +141,9 @@ pub struct Record {
     /// The runs' own medians of that.
     #[serde(default)]
     pub p50_ns: Option<Distribution>,
+    /// Each of them, in the order of the rounds; empty in records that do not have them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub run_p50_ns: Vec<f64>,
     /// The latencies that 99 % of a run's operations did not exceed.
     #[serde(default)]
     pub p99_ns: Option<Distribution>,

@@ -35,16 +35,16 @@ impl Distribution {
         }
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
-        let count = sorted.len();
-        let middle = count / 2;
-        // Half of each, since their sum might not be finite.
-        let median = if count.is_multiple_of(2) {
-            sorted[middle - 1] / 2.0 + sorted[middle] / 2.0
-        } else {
-            sorted[middle]
-        };
-        let rank = rank(count);
-        Some(Self { median, low: sorted[rank], high: sorted[count - 1 - rank] })
+        let rank = rank(sorted.len());
+        Self::between(&sorted, rank)
+    }
+
+    /// The median of values that are sorted already, with the interval that leaves `rank` of them out at either
+    /// end. `None` if that leaves nothing.
+    pub(crate) fn between(sorted: &[f64], rank: usize) -> Option<Self> {
+        let last = sorted.len().checked_sub(1)?.checked_sub(rank)?;
+        let (low, high) = (*sorted.get(rank)?, *sorted.get(last)?);
+        (rank <= last).then_some(Self { median: middle(sorted)?, low, high })
     }
 
     /// Whether the two intervals have a value in common.
@@ -67,16 +67,40 @@ pub fn coverage(runs: usize) -> f64 {
     }
 }
 
-/// How many runs to leave out at either end.
-fn rank(runs: usize) -> usize {
-    let most = runs.div_ceil(2).saturating_sub(1);
-    tails(runs).skip(1).take(most).take_while(|tail| 2.0 * tail <= 0.05).count()
+/// The median of values that are sorted already; `None` without any.
+pub(crate) fn middle(sorted: &[f64]) -> Option<f64> {
+    let middle = sorted.len() / 2;
+    let upper = *sorted.get(middle)?;
+    if !sorted.len().is_multiple_of(2) {
+        return Some(upper);
+    }
+    // Half of each, since their sum might not be finite.
+    Some(sorted.get(middle.checked_sub(1)?)? / 2.0 + upper / 2.0)
+}
+
+/// How many runs to leave out at either end, of whatever there is.
+pub(crate) fn rank(runs: usize) -> usize {
+    rank_within(runs, 0.05).unwrap_or(0)
+}
+
+/// How many runs can be left out at either end for the interval to miss the median with a probability of at most
+/// `error`; `None` if the full range misses it more often than that.
+pub(crate) fn rank_within(runs: usize, error: f64) -> Option<usize> {
+    if runs < 2 {
+        return None;
+    }
+    let within = tails(runs).take(runs.div_ceil(2)).take_while(|tail| 2.0 * tail <= error);
+    within.count().checked_sub(1)
+}
+
+/// A count as a number. Those of runs are exact.
+pub(crate) fn float(count: usize) -> f64 {
+    u32::try_from(count).map_or(f64::INFINITY, f64::from)
 }
 
 /// P(B ≤ 0), P(B ≤ 1) and so on for B binomial (`n`, ½).
 fn tails(n: usize) -> impl Iterator<Item = f64> {
-    // In logarithms, as 2⁻ⁿ is not a number any more for large n. Counts of runs are exact in f64.
-    let float = |count: usize| u32::try_from(count).map_or(f64::INFINITY, f64::from);
+    // In logarithms, as 2⁻ⁿ is not a number any more for large n.
     let first = -float(n) * std::f64::consts::LN_2;
     let terms = (0..n).scan(first, move |term, count| {
         let this = *term;
@@ -141,6 +165,16 @@ mod tests {
         assert!((0.95..0.951).contains(&coverage(MANY - 1)));
         // Far beyond what 2⁻ⁿ can hold. About n/2 - 0.98·√n.
         assert_eq!(rank(5000), 2430);
+    }
+
+    #[test]
+    fn a_confidence_that_the_full_range_does_not_give_has_no_rank() {
+        assert_eq!((rank_within(0, 1.0), rank_within(1, 1.0)), (None, None));
+        // 2·2⁻⁷ is the first below 2 %, 2·2⁻¹² the first below 0.05 %.
+        assert_eq!((rank_within(6, 0.02), rank_within(7, 0.02)), (None, Some(0)));
+        assert_eq!((rank_within(11, 0.0005), rank_within(12, 0.0005)), (None, Some(0)));
+        // The printed table for 99 %: the 16th smallest of 50.
+        assert_eq!(rank_within(50, 0.01), Some(15));
     }
 
     #[test]

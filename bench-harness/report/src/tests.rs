@@ -33,6 +33,7 @@ pub(crate) fn record(device: &str, kilo: f64, runs: u32) -> Record {
         operations: 12_345,
         seconds: 0.9,
         ops_per_second: around(kilo * 1e3),
+        run_ops_per_second: Vec::new(),
         bytes_per_second: around(kilo * 4.096e6),
         latency_ns: Some(Latency {
             p50: 14_300,
@@ -42,6 +43,7 @@ pub(crate) fn record(device: &str, kilo: f64, runs: u32) -> Record {
             max: 1_234_567,
         }),
         p50_ns: None,
+        run_p50_ns: Vec::new(),
         p99_ns: None,
         exits_per_op: Some(exits),
         doorbells_per_op: Some(1.0),
