@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use paraslot_vfio::HostAddress;
 
+use crate::compare::{CompareArgs, baseline_name};
 use crate::spec::{Plugged, Request, Served};
 
 pub(crate) use control::{ControlArgs, Ordered, Switch};
@@ -31,6 +32,15 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Show a stored record: a table here, or the files that `run` writes.
     Report(ReportArgs),
+    /// Compare what was measured of two builds, or measure two builds by turns.
+    ///
+    /// Status 0: nothing is slower. 3: something is. 1 and 2 as elsewhere: something failed, or the command
+    /// line made no sense. With builds alike, the probability of any finding is 1 % at most, however many
+    /// measurements there are. A change counts if it exceeds what each build's own runs differ by, and 1 %.
+    ///
+    /// Records know what their host did while they were written, and not what it did in between. --builds
+    /// runs both programs by turns, which tells more, and sooner.
+    Compare(CompareArgs),
     /// Show the devices and their options, and the workloads.
     List,
     /// Show what this host can do, and what to do about what it cannot. Ends with status 1 if
@@ -327,6 +337,16 @@ pub(crate) struct RunArgs {
     /// Write the results there, too, as CSV.
     #[arg(long, value_name = "FILE")]
     pub(crate) export_csv: Option<PathBuf>,
+    /// Keep the results as a baseline of that name, in the --out directory.
+    #[arg(long, value_name = "NAME", value_parser = baseline_name)]
+    pub(crate) save_baseline: Option<String>,
+    /// Compare the results with that baseline, or record; status 3 if something is slower. See `paraslot
+    /// compare --help`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) baseline: Option<String>,
+    /// Have each look of a device's worker at its work take so many nanoseconds longer.
+    #[arg(long, hide = true, value_name = "NS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub(crate) drag: u32,
     /// Directory for the results (in its `latest`) and for the temporary image.
     #[arg(long, value_name = "DIR", default_value = "target/paraslot")]
     pub(crate) out: PathBuf,

@@ -7,7 +7,7 @@ pub(crate) mod linux;
 mod marks;
 mod outcome;
 pub(crate) mod qemu;
-mod remote;
+pub(crate) mod remote;
 
 use std::time::Duration;
 
@@ -70,6 +70,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) pinning: Option<Pinning>,
     /// How long a device's thread polls before it sleeps.
     pub(crate) busy_poll: Duration,
+    /// How much longer devices' workers take for each look at their work, on purpose.
+    pub(crate) drag: Duration,
     /// Whether guests have memory that other processes can map. Devices that they serve need it, and what
     /// is compared with those has the same.
     pub(crate) shared_memory: bool,

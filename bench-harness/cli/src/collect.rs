@@ -35,6 +35,39 @@ pub(crate) struct Runs {
     copied: Option<u64>,
 }
 
+/// What a record says of a cell's workload: its name, the size and depth, and the load if that is fixed.
+fn work(cell: &Cell) -> (&'static str, Size, u16, Option<u32>) {
+    match cell.workload {
+        Workload::Disk(DiskWorkload { access, block_size, depth }) => {
+            (access.name(), Size::Block(block_size.into()), depth, None)
+        }
+        Workload::Net(NetWorkload { flow, frame_size, batch, rate }) => {
+            (flow.name(), Size::Frame(frame_size.into()), batch, rate)
+        }
+        Workload::Stream(StreamWorkload { stream, size }) => {
+            (stream.name(), Size::Frame(size.into()), 1, None)
+        }
+    }
+}
+
+fn completion(cell: &Cell) -> Completion {
+    match cell.completion {
+        Mode::Poll => Completion::Poll,
+        Mode::Interrupt => Completion::Interrupt,
+    }
+}
+
+/// Whether a record, of whichever build, is of that cell and that device.
+pub(crate) fn is_of(record: &Record, cell: &Cell, device: &DeviceSpec) -> bool {
+    let recorded = (record.workload.as_str(), record.size, record.offered_per_second);
+    let (workload, size, depth, rate) = work(cell);
+    recorded == (workload, size, rate)
+        && record.queue_depth == u32::from(depth)
+        && record.device == device.device().name()
+        && record.path == cell.path
+        && record.completion == completion(cell)
+}
+
 #[expect(clippy::cast_precision_loss, reason = "counts of a short run, shown to three digits")]
 fn float(count: u64) -> f64 {
     count as f64
@@ -79,17 +112,7 @@ impl Runs {
             (_, None) => "paraslot",
             (_, Some(Peer::Qemu)) => "qemu",
         };
-        let (workload, size, queue_depth, rate) = match cell.workload {
-            Workload::Disk(DiskWorkload { access, block_size, depth }) => {
-                (access.name(), Size::Block(block_size.into()), depth, None)
-            }
-            Workload::Net(NetWorkload { flow, frame_size, batch, rate }) => {
-                (flow.name(), Size::Frame(frame_size.into()), batch, rate)
-            }
-            Workload::Stream(StreamWorkload { stream, size }) => {
-                (stream.name(), Size::Frame(size.into()), 1, None)
-            }
-        };
+        let (workload, size, queue_depth, rate) = work(cell);
         let is_net = cell.net().is_some();
         Some(Record {
             device: device.device().name().into(),
@@ -99,10 +122,7 @@ impl Runs {
                 GuestName::Freestanding => GuestKind::Freestanding,
                 GuestName::Linux => GuestKind::Linux,
             },
-            completion: match cell.completion {
-                Mode::Poll => Completion::Poll,
-                Mode::Interrupt => Completion::Interrupt,
-            },
+            completion: completion(cell),
             workload: workload.into(),
             size,
             queue_depth: queue_depth.into(),

@@ -3,7 +3,7 @@
 //! `paraslot` alone measures both families on this machine's KVM, shows a table and writes
 //! `target/paraslot/latest/results.json` with the same as `report.html`, `report.md` and `report.csv`. Its
 //! exit status is 0, 1 if something failed, and 2 if the command line made no sense; either way there is one
-//! line that says why.
+//! line that says why. It is 3 if a comparison of two builds finds something slower.
 
 mod args;
 mod backing;
@@ -11,10 +11,12 @@ mod bench;
 mod boot;
 mod catalogue;
 mod collect;
+mod compare;
 mod control;
 mod counted;
 mod devices;
 mod doctor;
+mod drag;
 mod error;
 mod hardware;
 mod identity;
@@ -53,18 +55,19 @@ fn main() -> ExitCode {
         Err(error) => return complain(&args::refusal(&error), 2),
     };
     let result = match line.command.unwrap_or(Command::Run(line.run)) {
-        Command::Run(arguments) => run::run(&arguments),
-        Command::Report(arguments) => report::report(&arguments),
+        Command::Run(arguments) => run::run(&arguments).map(compare::status),
+        Command::Compare(arguments) => compare::compare(&arguments).map(compare::status),
+        Command::Report(arguments) => report::report(&arguments).map(|()| 0),
         Command::List => {
             show(&list::text());
-            Ok(())
+            Ok(0)
         }
-        Command::Boot(arguments) => boot::boot(&arguments),
-        Command::Serve(arguments) => serve::serve(&arguments),
-        Command::Catalogue(arguments) => catalogue::catalogue(&arguments),
-        Command::Inspect(arguments) => inspect::inspect(&arguments),
-        Command::Control(arguments) => control::control(&arguments),
-        Command::ServeRun => serve::ordered::serve(),
+        Command::Boot(arguments) => boot::boot(&arguments).map(|()| 0),
+        Command::Serve(arguments) => serve::serve(&arguments).map(|()| 0),
+        Command::Catalogue(arguments) => catalogue::catalogue(&arguments).map(|()| 0),
+        Command::Inspect(arguments) => inspect::inspect(&arguments).map(|()| 0),
+        Command::Control(arguments) => control::control(&arguments).map(|()| 0),
+        Command::ServeRun => serve::ordered::serve().map(|()| 0),
         Command::Doctor(arguments) => {
             let report = doctor::Report::look(arguments.verbose);
             show(&report.to_string());
@@ -72,7 +75,7 @@ fn main() -> ExitCode {
         }
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => ExitCode::from(status),
         Err(error) => complain(&error::line(&error), error::status(&error)),
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Order {
     pub(crate) seats: Vec<Seat>,
     /// How long a device's thread polls before it sleeps.
     pub(crate) busy_poll: Duration,
+    /// How much longer its workers take for each look at their work, on purpose.
+    pub(crate) drag: Duration,
 }
 
 /// A device, or the two ends of something.
@@ -230,13 +232,22 @@ mod tests {
             let DeviceSpec::Disk(spec) = model(text) else { panic!("{text}") };
             let seat = Seat { socket: "/a b".into(), device_cpu: Some(3), guest_cpu: None };
             let busy_poll = Duration::from_micros(50);
-            let order = Order { what: What::Disk(spec.clone()), seats: vec![seat], busy_poll };
+            let order = Order {
+                what: What::Disk(spec.clone()),
+                seats: vec![seat],
+                busy_poll,
+                drag: busy_poll,
+            };
             let (mut one, mut other) = pair();
             one.give(&order, None).unwrap();
             let (taken, image) = other.take().unwrap();
             assert!(image.is_none());
             let What::Disk(other) = taken.what else { panic!("{text}") };
-            assert_eq!((other, taken.busy_poll), (spec, busy_poll), "{text}");
+            assert_eq!(
+                (other, taken.busy_poll, taken.drag),
+                (spec, busy_poll, busy_poll),
+                "{text}"
+            );
             let [seat] = taken.seats.try_into().unwrap();
             assert_eq!((seat.device_cpu, seat.guest_cpu), (Some(3), None));
             assert_eq!(seat.socket, PathBuf::from("/a b"));
@@ -250,7 +261,8 @@ mod tests {
         ] {
             let DeviceSpec::Net(spec) = model(text) else { panic!("{text}") };
             let what = What::Net(spec.clone(), workload);
-            let order = Order { what, seats: Vec::new(), busy_poll: Duration::ZERO };
+            let order =
+                Order { what, seats: Vec::new(), busy_poll: Duration::ZERO, drag: Duration::ZERO };
             let (mut one, mut other) = pair();
             one.give(&order, None).unwrap();
             let What::Net(other, work) = other.take().unwrap().0.what else { panic!("{text}") };
@@ -265,7 +277,8 @@ mod tests {
         let (mut one, mut other) = pair();
         let DeviceSpec::Disk(spec) = model("ahci") else { panic!() };
         let what = What::Disk(spec);
-        let order = Order { what, seats: Vec::new(), busy_poll: Duration::ZERO };
+        let order =
+            Order { what, seats: Vec::new(), busy_poll: Duration::ZERO, drag: Duration::ZERO };
         one.give(&order, Some(std::os::fd::AsFd::as_fd(&image))).unwrap();
         let mut same = other.take().unwrap().1.unwrap();
         std::io::Seek::rewind(&mut same).unwrap();

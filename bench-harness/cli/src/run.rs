@@ -1,7 +1,7 @@
 //! The comparison.
 
-mod output;
-mod progress;
+pub(crate) mod output;
+pub(crate) mod progress;
 mod rounds;
 
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use crate::bench::linux::{Files, LinuxBench};
 use crate::bench::qemu::QemuBench;
 use crate::bench::{Bench, Setting};
 use crate::collect::Runs;
+use crate::compare::{self, Baselines};
 use crate::hardware::Hardware;
 use crate::plan::{Cell, Flow, Plan};
 use crate::spec::Request;
@@ -37,33 +38,51 @@ const EMULATED: &str = "the host's processor is emulated (TCG): times mean littl
 
 /// Whether somebody wants the program to end.
 #[derive(Default)]
-struct Interrupted(Arc<AtomicBool>);
+pub(crate) struct Interrupted(Arc<AtomicBool>);
 
 impl Interrupted {
-    fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
     /// What is to be called when a signal comes.
-    fn setter(&self) -> impl FnMut(i32) + Send + 'static {
+    pub(crate) fn setter(&self) -> impl FnMut(i32) + Send + 'static {
         let flag = self.0.clone();
         move |_| flag.store(true, Ordering::Relaxed)
     }
 }
 
-/// Does what `paraslot run` does.
-pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
-    let (platform, fallback) = match arguments.guest {
-        GuestName::Freestanding => platform(arguments.platform)?,
-        GuestName::Linux => (arguments.platform.unwrap_or(PlatformName::Kvm), None),
-    };
-    let hardware = Hardware::of(arguments.device.iter())?;
-    let plan = Plan::new(arguments, platform, |address| hardware.identify(address))?;
+/// What a command line asks for.
+pub(crate) struct Planned {
+    pub(crate) platform: PlatformName,
+    /// What must be said of where it runs.
+    pub(crate) fallback: Option<&'static str>,
+    hardware: Hardware,
+    pub(crate) plan: Plan,
+}
+
+impl Planned {
+    /// Looks at what there is on this host, and changes nothing.
+    pub(crate) fn new(arguments: &RunArgs) -> anyhow::Result<Self> {
+        let (platform, fallback) = match arguments.guest {
+            GuestName::Freestanding => platform(arguments.platform)?,
+            GuestName::Linux => (arguments.platform.unwrap_or(PlatformName::Kvm), None),
+        };
+        let hardware = Hardware::of(arguments.device.iter())?;
+        let plan = Plan::new(arguments, platform, |address| hardware.identify(address))?;
+        Ok(Self { platform, fallback, hardware, plan })
+    }
+}
+
+/// Does what `paraslot run` does; says whether something is slower than the baseline.
+pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<bool> {
+    let Planned { platform, fallback, hardware, plan } = Planned::new(arguments)?;
     if arguments.list {
         // Whoever reads this may have seen enough.
         let _ = output::print(plan.cells.iter().map(|cell| cell.name.as_str()));
-        return Ok(());
+        return Ok(false);
     }
+    let baselines = Baselines::new(arguments)?;
     let files = match arguments.guest {
         GuestName::Freestanding => None,
         GuestName::Linux => {
@@ -105,6 +124,12 @@ pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         notes.push("built without optimisation: for figures, use cargo run --release".into());
     }
+    if arguments.drag > 0 {
+        notes.push(format!(
+            "--drag: each look of a device's worker at its work takes {} ns longer, on purpose",
+            arguments.drag
+        ));
+    }
     if arguments.quick {
         notes.push("--quick: one short run each, no figures to rely on".into());
     }
@@ -119,6 +144,7 @@ pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
         storage: &storage,
         pinning,
         busy_poll: Duration::from_micros(arguments.busy_poll.into()),
+        drag: Duration::from_nanos(arguments.drag.into()),
         shared_memory: plan.serves(),
     };
     let mut own: Box<dyn Bench> = match (platform, files) {
@@ -154,11 +180,9 @@ pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<()> {
             manifest.backend.push(record.backend.clone());
         }
     }
-    output.write(&Report::new(manifest, results))?;
-    match failures.as_slice() {
-        [] => Ok(()),
-        failures => bail!("could not be measured: {}", failures.join("; ")),
-    }
+    let report = Report::new(manifest, results);
+    output.write(&report)?;
+    compare::end(baselines.conclude(&report)?, &failures)
 }
 
 /// Where to run, and what must be said of that.

@@ -10,6 +10,7 @@ use paraslot_vmm::in_process::{InProcess, Machine, Run};
 
 use super::built::Built;
 use super::{Bench, GUEST_MEMORY, Sample, Setting, outcome};
+use crate::drag;
 use crate::plan::Cell;
 
 /// Runs each job on a machine of its own, with the driver on the virtual processor's processor.
@@ -29,7 +30,9 @@ impl Bench for InProcessBench<'_> {
             ..Machine::new(usize::try_from(GUEST_MEMORY)?, Run::Threads(self.setting.threads()))
         };
         let machine = InProcess::new(&machine)?;
-        let Built { function, watch, label } = self.setting.build(cell, machine.host(FUNCTION))?;
+        let mut host = machine.host(FUNCTION);
+        host.executor = drag::on(host.executor, self.setting.drag);
+        let Built { function, watch, label } = self.setting.build(cell, host)?;
         machine.plug(FUNCTION, function)?;
         let cpu = self.setting.vcpu_cpu();
         let machine = Arc::new(machine);

@@ -20,6 +20,7 @@ use self::passed::PassedDisk;
 use super::built::{Built, Watch};
 use super::marks::Marks;
 use super::{Bench, GUEST_MEMORY, Sample, Setting, limit, outcome};
+use crate::drag;
 use crate::plan::{Cell, Flow};
 use crate::spec::DeviceSpec;
 
@@ -57,6 +58,7 @@ impl Machine {
         shared_memory: bool,
         cpu: Option<usize>,
         threads: &ThreadOptions,
+        drag: Duration,
         job: &Job,
         build: impl FnOnce(&Vm, Host<Arc<GuestMemoryMmap>>) -> anyhow::Result<Built>,
     ) -> anyhow::Result<Self> {
@@ -71,10 +73,12 @@ impl Machine {
         let mut vm = Vm::new(&config)?;
         // What is served has its own thread elsewhere. This one would pass interrupts on that KVM cannot take.
         let busy_poll = if served { Duration::ZERO } else { threads.busy_poll };
+        let drag = if served { Duration::ZERO } else { drag };
         let threads = ThreadOptions { busy_poll, ..threads.clone() };
         let executor =
             ThreadExecutor::new("device", &threads).context("cannot start the device's thread")?;
-        let Built { function, watch, label } = build(&vm, vm.host(FUNCTION, Arc::new(executor)))?;
+        let executor = drag::on(Arc::new(executor), drag);
+        let Built { function, watch, label } = build(&vm, vm.host(FUNCTION, executor))?;
         vm.plug(FUNCTION, Arc::new(Mutex::new(function)))?;
         let job = job.with_tsc_hz(vm.tsc_hz());
         vm.load(paraslot_guest::IMAGE, &job.to_string())?;
@@ -121,7 +125,8 @@ impl KvmBench<'_> {
         };
         let run = || {
             let shared = self.setting.shared_memory;
-            let mut machine = Machine::new(cell.path, shared, cpu, &threads, job, build)?;
+            let drag = self.setting.drag;
+            let mut machine = Machine::new(cell.path, shared, cpu, &threads, drag, job, build)?;
             let mut marks = Marks::new(vec![machine.watch.clone()]);
             let mut sample = machine.run(&mut |phase| marks.note(phase))?;
             marks.complete(&mut sample);

@@ -28,6 +28,7 @@ use super::kvm::passed;
 use super::marks::Marks;
 use super::{Bench, Sample, Setting, limit};
 use crate::devices;
+use crate::drag;
 use crate::network::{Arrivals, Opened};
 use crate::plan::{Cell, StreamWorkload, Workload};
 use crate::spec::{DeviceSpec, DiskSpec};
@@ -116,8 +117,8 @@ impl<'a> LinuxBench<'a> {
         let (wire, console) = guest::console();
         let mut vm = LinuxVm::new(&config, wire)?;
         let executor = ThreadExecutor::new("device", &self.setting.threads());
-        let host =
-            vm.host(FUNCTION, Arc::new(executor.context("cannot start the device's thread")?));
+        let executor = Arc::new(executor.context("cannot start the device's thread")?);
+        let host = vm.host(FUNCTION, drag::on(executor, self.setting.drag));
         let device = (&self.setting.devices[cell.device], far_end);
         let Built { function, watch, label } = match device {
             (DeviceSpec::Passed(spec), _) => {

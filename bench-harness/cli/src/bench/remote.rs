@@ -26,7 +26,7 @@ use crate::plan::{Cell, Flow};
 use crate::spec::DeviceSpec;
 
 /// This program, even if its file has been replaced since.
-const SELF: &str = "/proc/self/exe";
+pub(crate) const SELF: &str = "/proc/self/exe";
 
 /// How long a process may take to end when it is not needed any more.
 const END: Duration = Duration::from_secs(20);
@@ -118,7 +118,7 @@ impl Setting<'_> {
             Seat { socket, device_cpu, guest_cpu }
         };
         let seats = sockets.iter().zip(places.iter().copied()).map(seat).collect();
-        let order = Order { what, seats, busy_poll: self.busy_poll };
+        let order = Order { what, seats, busy_poll: self.busy_poll, drag: self.drag };
 
         let (here, there) = UnixStream::pair().context("cannot make a socket")?;
         let mut command = Command::new(SELF);

@@ -64,14 +64,14 @@ impl Output {
 }
 
 /// Whether a file can be written. It is left as it is, or not there.
-fn check(path: &Path) -> io::Result<()> {
+pub(crate) fn check(path: &Path) -> io::Result<()> {
     let is_new = !path.exists();
     fs::OpenOptions::new().create(true).append(true).open(path)?;
     if is_new { fs::remove_file(path) } else { Ok(()) }
 }
 
 /// Writes lines to the standard output, which may be a pipe that is closed.
-pub(super) fn print<'a>(lines: impl IntoIterator<Item = &'a str>) -> io::Result<()> {
+pub(crate) fn print<'a>(lines: impl IntoIterator<Item = &'a str>) -> io::Result<()> {
     let mut output = io::stdout().lock();
     for line in lines {
         writeln!(output, "{line}")?;

@@ -3,14 +3,14 @@
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A bar on the error output while it is a terminal, else nothing.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     bar: ProgressBar,
     cells: u64,
 }
 
 impl Progress {
     /// A bar for that many rounds of `cells` runs.
-    pub(super) fn new(cells: usize, rounds: u32) -> Self {
+    pub(crate) fn new(cells: usize, rounds: u32) -> Self {
         let cells = cells as u64;
         let bar = ProgressBar::new(cells * u64::from(rounds));
         let style =
@@ -23,18 +23,18 @@ impl Progress {
     }
 
     /// A run begins.
-    pub(super) fn begin(&self, name: &str) {
+    pub(crate) fn begin(&self, name: &str) {
         self.bar.set_message(name.to_owned());
         self.bar.tick();
     }
 
     /// It has ended.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.bar.inc(1);
     }
 
     /// How many rounds there will be.
-    pub(super) fn rounds(&self, rounds: u32) {
+    pub(crate) fn rounds(&self, rounds: u32) {
         self.bar.set_length(self.cells * u64::from(rounds));
     }
 }

@@ -19,7 +19,7 @@ use crate::bench::built::{Built, Watch, adapter, disk};
 use crate::image::open_nameless;
 use crate::order::{Answer, Line, Order, Question, Seat, Seen, What};
 use crate::spec::Request;
-use crate::{network, storage, sys};
+use crate::{drag, network, storage, sys};
 
 /// What is behind a device, for it alone.
 enum Behind {
@@ -32,7 +32,7 @@ pub(crate) fn serve() -> anyhow::Result<()> {
     let input = std::io::stdin().as_fd().try_clone_to_owned()?;
     let mut line = Line::new(UnixStream::from(input)).context("this is for paraslot run")?;
     let (order, mut image) = line.take().context("this is for paraslot run")?;
-    let Order { what, seats, busy_poll } = &order;
+    let Order { what, seats, busy_poll, drag } = &order;
 
     let paths: Vec<PathBuf> = seats.iter().map(|seat| seat.socket.clone()).collect();
     let request = match what {
@@ -78,7 +78,7 @@ pub(crate) fn serve() -> anyhow::Result<()> {
             labels.push(label);
             Ok(function)
         };
-        let server = Server::new(listener, Arc::new(executor), make)?;
+        let server = Server::new(listener, drag::on(Arc::new(executor), *drag), make)?;
         let entry = board.add(request.name(), &socket.display().to_string());
         // With a machine goes its end of a wire, so that nobody waits for what it does not take.
         services.push(Service { entry, server, cpu: *guest_cpu, once: true });

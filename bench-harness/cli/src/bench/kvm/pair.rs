@@ -11,6 +11,7 @@ use std::thread;
 
 use anyhow::{Context, bail};
 use paraslot_protocol::{Job, NetJob, Phase, Traffic};
+use paraslot_vmm::Vm;
 
 use super::{Machine, Marks};
 use crate::bench::built::adapter;
@@ -85,11 +86,12 @@ fn run_on(
     let machine = |seat, end: Option<Opened>, (device, vcpu), job: &NetJob| {
         let (threads, shared) = (setting.threads_on(device), setting.shared_memory);
         let job = Job::Net(*job);
-        Machine::new(cell.path, shared, vcpu, &threads, &job, |vm, host| match (server, end) {
+        let build = |vm: &Vm, host| match (server, end) {
             (Some(server), _) => server.plug(seat, vm.handle(), host),
             (None, Some(end)) => adapter(spec, end, host),
             (None, None) => bail!("a wire has two ends"),
-        })
+        };
+        Machine::new(cell.path, shared, vcpu, &threads, setting.drag, &job, build)
     };
     let (vcpu, device) = (setting.vcpu_cpu(), setting.device_cpu());
     let [at_receiver, at_sender] = ends;
