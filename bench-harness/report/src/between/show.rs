@@ -10,6 +10,9 @@ use crate::{Manifest, Measure};
 /// Columns of the terminal that the table may use.
 const WIDTH: u16 = 120;
 
+/// Lines for what one build alone has: a part of what a baseline has may be all that was measured.
+const LISTED: usize = 10;
+
 /// What the columns are called.
 const HEADER: [&str; 7] =
     ["measurement", "runs", "before", "after", "ratio", "interval", "finding"];
@@ -98,9 +101,14 @@ impl Between {
              % each, so that all of them hold together with {} %.",
             (1.0 - self.false_alarm_max) * 100.0
         )];
-        let how = match self.changes.first().map(|change| change.basis) {
-            Some(Basis::Pairs) => "order statistics of pairs' differences",
-            Some(Basis::Runs | Basis::Intervals) | None => "Mann-Whitney, from the runs",
+        let has = |basis| self.changes.iter().any(|change| change.basis == basis);
+        let how = match (has(Basis::Pairs), has(Basis::Runs), has(Basis::Intervals)) {
+            (true, _, _) => "order statistics of pairs' differences",
+            (_, _, false) => "Mann-Whitney, from the runs",
+            (_, true, true) => {
+                "Mann-Whitney, from the runs, or from the medians' where there are none"
+            }
+            (_, false, true) => "those of the medians",
         };
         lines.push(format!(
             "Intervals are by {how}. A change must exceed the noise too: what a build's own runs differ by, and at \
@@ -109,18 +117,23 @@ impl Between {
         lines
     }
 
-    /// What is not in the table, in a line each.
-    fn remarks(&self) -> Vec<String> {
+    /// What is not in the table, in a line each; of what one alone has, `most` lines.
+    fn remarks(&self, most: usize) -> Vec<String> {
         let mut lines: Vec<String> = self.warnings.clone();
-        lines.extend(self.only_before.iter().map(|work| format!("only before: {work}")));
-        lines.extend(self.only_after.iter().map(|work| format!("only after: {work}")));
+        for (which, all) in [("before", &self.only_before), ("after", &self.only_after)] {
+            lines.extend(all.iter().take(most).map(|work| format!("only {which}: {work}")));
+            match all.len().saturating_sub(most) {
+                0 => {}
+                more => lines.push(format!("only {which}: {more} more")),
+            }
+        }
         lines
     }
 
     /// The comparison as text for a terminal.
     pub fn table(&self) -> String {
         let mut text = format!("before: {}\nafter:  {}\n", build(&self.before), build(&self.after));
-        for remark in self.remarks() {
+        for remark in self.remarks(LISTED) {
             let _ = writeln!(text, "! {remark}");
         }
         if self.changes.is_empty() {
@@ -167,7 +180,7 @@ impl Between {
                 let _ = writeln!(text, "| {} |", cells.join(" | "));
             }
         }
-        let remarks = self.remarks();
+        let remarks = self.remarks(usize::MAX);
         if !remarks.is_empty() {
             text.push('\n');
         }

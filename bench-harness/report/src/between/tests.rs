@@ -272,6 +272,15 @@ fn what_one_alone_has_is_listed() {
 }
 
 #[test]
+fn a_terminal_is_not_flooded_by_what_one_alone_has() {
+    let many: Vec<_> = (0..25).map(|index| record(&format!("disk{index}"), &[1.0; 9])).collect();
+    let between = Between::of(&report(many.clone()), &report(many[..1].to_vec()));
+    let count = |text: &str| text.lines().filter(|line| line.contains("only before: disk")).count();
+    assert_eq!((count(&between.table()), count(&between.markdown())), (10, 24));
+    assert!(between.table().contains("only before: 14 more"));
+}
+
+#[test]
 fn too_few_runs_say_how_many_would_do() {
     let few = |count| report(vec![record("ahci", &vec![1.0; count])]);
     let found = Between::of(&few(3), &few(3));
