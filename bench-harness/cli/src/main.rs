@@ -24,6 +24,7 @@ mod image;
 mod inspect;
 mod list;
 mod machine;
+mod manual;
 mod network;
 mod order;
 mod plan;
@@ -67,6 +68,11 @@ fn main() -> ExitCode {
         Command::Catalogue(arguments) => catalogue::catalogue(&arguments).map(|()| 0),
         Command::Inspect(arguments) => inspect::inspect(&arguments).map(|()| 0),
         Command::Control(arguments) => control::control(&arguments).map(|()| 0),
+        Command::Completions { shell } => {
+            manual::show(&manual::completions(shell));
+            Ok(0)
+        }
+        Command::Manual { directory } => manual::write(&directory).map(|()| 0),
         Command::ServeRun => serve::ordered::serve().map(|()| 0),
         Command::Doctor(arguments) => {
             let report = doctor::Report::look(arguments.verbose);
