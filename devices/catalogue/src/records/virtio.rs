@@ -71,6 +71,31 @@ pub(super) const RING_RESET: Feature =
     feature(40, "VIRTIO_F_RING_RESET", Implemented, "One queue is reset while the others go on.");
 pub(super) const ADMIN_VQ: Feature =
     feature(41, "VIRTIO_F_ADMIN_VQ", Refused, "There is nothing to administer.");
+pub(super) const SUSPEND: Feature =
+    feature(43, "VIRTIO_F_SUSPEND", Refused, "The host pauses a device without its driver.");
+
+/// A device's own features, and behind them those of every virtio device (6).
+macro_rules! features {
+    ($($own:expr),+ $(,)?) => {
+        &[
+            $($own,)+
+            $crate::records::virtio::INDIRECT_DESC,
+            $crate::records::virtio::EVENT_IDX,
+            $crate::records::virtio::VERSION_1,
+            $crate::records::virtio::ACCESS_PLATFORM,
+            $crate::records::virtio::RING_PACKED,
+            $crate::records::virtio::IN_ORDER,
+            $crate::records::virtio::ORDER_PLATFORM,
+            $crate::records::virtio::SR_IOV,
+            $crate::records::virtio::NOTIFICATION_DATA,
+            $crate::records::virtio::NOTIF_CONFIG_DATA,
+            $crate::records::virtio::RING_RESET,
+            $crate::records::virtio::ADMIN_VQ,
+            $crate::records::virtio::SUSPEND,
+        ]
+    };
+}
+pub(super) use features;
 
 use Access::{Read, ReadToClear, ReadWrite, Write};
 

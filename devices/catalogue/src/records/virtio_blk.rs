@@ -228,7 +228,7 @@ const DRIVERS: &[Driver] = &[
     driver("VMware ESXi as a guest", "none", "-", InBox::Nobody, "It takes pvscsi or AHCI."),
 ];
 
-const FEATURES: &[Feature] = &[
+const FEATURES: &[Feature] = virtio::features![
     feature(1, "VIRTIO_BLK_F_SIZE_MAX", Refused, "A buffer of any size is served."),
     feature(2, "VIRTIO_BLK_F_SEG_MAX", Implemented, "How many buffers a request may have."),
     feature(4, "VIRTIO_BLK_F_GEOMETRY", Refused, "An image has no cylinders."),
@@ -253,16 +253,4 @@ const FEATURES: &[Feature] = &[
     ),
     feature(16, "VIRTIO_BLK_F_SECURE_ERASE", Implemented, "Where the image can."),
     feature(17, "VIRTIO_BLK_F_ZONED", Refused, "No backend has zones."),
-    virtio::INDIRECT_DESC,
-    virtio::EVENT_IDX,
-    virtio::VERSION_1,
-    virtio::ACCESS_PLATFORM,
-    virtio::RING_PACKED,
-    virtio::IN_ORDER,
-    virtio::ORDER_PLATFORM,
-    virtio::SR_IOV,
-    virtio::NOTIFICATION_DATA,
-    virtio::NOTIF_CONFIG_DATA,
-    virtio::RING_RESET,
-    virtio::ADMIN_VQ,
 ];

@@ -329,7 +329,7 @@ const FEATURES: &[Feature] = &[
         "A bit of before 1.0, ADMIN_VQ's since. Nothing here joins segments.",
     ),
     feature(42, "VIRTIO_NET_F_GUEST_RSC6", Refused, "Likewise."),
-    feature(43, "VIRTIO_F_SUSPEND", Refused, "The host pauses a device without its driver."),
+    virtio::SUSPEND,
     feature(50, "VIRTIO_NET_F_DEVICE_STATS", Refused, "Drivers count for themselves."),
     feature(51, "VIRTIO_NET_F_HASH_TUNNEL", Refused, "No backend looks into tunnels."),
     feature(52, "VIRTIO_NET_F_VQ_NOTF_COAL", Implemented, "The next, for one queue by itself."),

@@ -225,7 +225,7 @@ const DRIVERS: &[Driver] = &[
     driver("VMware ESXi and macOS as guests", "none", "-", InBox::Nobody, ""),
 ];
 
-const FEATURES: &[Feature] = &[
+const FEATURES: &[Feature] = virtio::features![
     feature(
         0,
         "VIRTIO_SCSI_F_INOUT",
@@ -239,16 +239,4 @@ const FEATURES: &[Feature] = &[
     scsi::CDROMS,
     scsi::RESERVATIONS,
     scsi::MULTIPATH,
-    virtio::INDIRECT_DESC,
-    virtio::EVENT_IDX,
-    virtio::VERSION_1,
-    virtio::ACCESS_PLATFORM,
-    virtio::RING_PACKED,
-    virtio::IN_ORDER,
-    virtio::ORDER_PLATFORM,
-    virtio::SR_IOV,
-    virtio::NOTIFICATION_DATA,
-    virtio::NOTIF_CONFIG_DATA,
-    virtio::RING_RESET,
-    virtio::ADMIN_VQ,
 ];
